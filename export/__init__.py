@@ -1,0 +1,1 @@
+"""Turns trained generators into ONNX files for phones, and proves them equal."""

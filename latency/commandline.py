@@ -1,0 +1,190 @@
+"""What every command shares: a parser that names the nearest flag, exit statuses, common flags.
+
+Exit status: 0 done, 1 failed, 2 misused, 130 interrupted. A user's mistake is one sentence on stderr
+and no traceback unless `--debug`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import NoReturn
+
+DISTRIBUTION = "mfagan"
+Command = Callable[[argparse.Namespace], int]
+
+
+class Failure(Exception):
+    """The work could not be done although the command was used rightly (exit status 1)."""
+
+
+def version() -> str:
+    """Return the installed version, or 'unknown' when run from sources that are not installed."""
+    try:
+        return metadata.version(DISTRIBUTION)
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return `; did you mean 'x'?` for the nearest known word, or an empty string."""
+    matches = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"; did you mean '{matches[0]}'?" if matches else ""
+
+
+class Parser(argparse.ArgumentParser):
+    """An ArgumentParser whose errors are one sentence with the nearest known flag, exit status 2."""
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        kwargs.setdefault("formatter_class", argparse.ArgumentDefaultsHelpFormatter)
+        kwargs.setdefault("allow_abbrev", False)
+        super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+
+    def parse_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def,override]
+        """Parse, and refuse unknown arguments with the nearest flag."""
+        parsed, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            flag = unknown[0].split("=")[0]
+            self.error(f"unknown argument '{flag}'{nearest(flag, self._known(parsed))}")
+        return parsed
+
+    def error(self, message: str) -> NoReturn:
+        """Print one sentence and exit with status 2."""
+        self.exit(2, f"{self.prog}: {message} (--help shows the usage)\n")
+
+    def _known(self, parsed: argparse.Namespace) -> list[str]:
+        flags = list(self._option_string_actions)
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                chosen = action.choices.get(getattr(parsed, action.dest, None) or "")
+                flags += chosen._option_string_actions if chosen else action.choices
+        return flags
+
+
+def add_common_flags(parser: argparse.ArgumentParser, *names: str) -> None:
+    """Add the flags that mean the same in every command.
+
+    Args:
+        parser: gets `--debug` and `--version`, and those named.
+        names: of `device`, `threads`, `seed`, `json`.
+    """
+    group = parser.add_argument_group("common flags")
+    if "device" in names:
+        group.add_argument(
+            "--device",
+            choices=("auto", "cpu", "cuda"),
+            default="auto",
+            help="where the network runs; auto takes CUDA when there is one",
+        )
+    if "threads" in names:
+        group.add_argument(
+            "--threads",
+            type=positive_int,
+            default=available_cores(),
+            help="CPU threads; the default is the cores this process may use",
+        )
+    if "seed" in names:
+        group.add_argument("--seed", type=natural_int, default=0, help="seed of everything random")
+    if "json" in names:
+        group.add_argument(
+            "--json", action="store_true", help="print the result as JSON, without progress"
+        )
+    group.add_argument("--debug", action="store_true", help="show a traceback with an error")
+    group.add_argument("--version", action="version", version=f"%(prog)s {version()}")
+
+
+def available_cores() -> int:
+    """Return the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def positive_int(text: str) -> int:
+    """Parse a whole number of at least 1."""
+    return _bounded_int(text, 1)
+
+
+def natural_int(text: str) -> int:
+    """Parse a whole number of at least 0."""
+    return _bounded_int(text, 0)
+
+
+def positive_float(text: str) -> float:
+    """Parse a finite number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"a number above 0 is needed, got '{text}'")
+    return value
+
+
+def image_size(text: str) -> tuple[int, int]:
+    """Parse HEIGHTxWIDTH, e.g. 128x128, in LR pixels."""
+    height, cross, width = text.partition("x")
+    if not (
+        cross and height.isascii() and width.isascii() and height.isdigit() and width.isdigit()
+    ):
+        raise argparse.ArgumentTypeError(f"HEIGHTxWIDTH is needed, e.g. 128x128, got '{text}'")
+    if not (1 <= int(height) <= 16384 and 1 <= int(width) <= 16384):
+        raise argparse.ArgumentTypeError(f"height and width must be 1 to 16384, got '{text}'")
+    return int(height), int(width)
+
+
+def existing_path(text: str) -> Path:
+    """Parse a path that must exist."""
+    path = Path(text)
+    if not path.exists():
+        raise argparse.ArgumentTypeError(f"'{text}' does not exist")
+    return path
+
+
+def _bounded_int(text: str, least: int) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = least - 1
+    if value < least:
+        raise argparse.ArgumentTypeError(
+            f"a whole number of at least {least} is needed, got '{text}'"
+        )
+    return value
+
+
+def run(
+    parser: argparse.ArgumentParser, command: Command, argv: Sequence[str] | None = None
+) -> int:
+    """Parse `argv`, run `command` on the result and return the exit status.
+
+    `ValueError`, `FileNotFoundError` and their like are the user's (2), `Failure`, `OSError` and
+    memory the machine's (1); anything else is a defect and keeps its traceback.
+    """
+    try:
+        arguments = parser.parse_args(argv)
+    except SystemExit as exit_:
+        return exit_.code if isinstance(exit_.code, int) else 1
+    try:
+        return command(arguments)
+    except KeyboardInterrupt:
+        print(f"{parser.prog}: interrupted", file=sys.stderr)
+        return 130
+    except (ValueError, FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        return _report(parser.prog, error, arguments.debug, 2)
+    except (Failure, OSError, MemoryError, ModuleNotFoundError) as error:
+        return _report(parser.prog, error, arguments.debug, 1)
+
+
+def _report(prog: str, error: BaseException, debug: bool, status: int) -> int:
+    if debug:
+        traceback.print_exception(error)
+    sentence = " ".join(str(error).split()) or type(error).__name__
+    print(f"{prog}: {sentence}", file=sys.stderr)
+    return status

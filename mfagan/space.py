@@ -1,0 +1,131 @@
+"""The supernet's search space: which SubGenerators may be cut out of it. Free of torch.
+
+A space is the product of its choices, restricted to the architectures that keep every reduction
+against ESRGAN (`mfagan.architecture.meets_reductions`); "largest" means its largest member.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from itertools import combinations_with_replacement, product
+
+from mfagan.architecture import MfaArchitecture, meets_reductions
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchSpace:
+    """Choices of an elastic supernet; every tuple is ascending and without repetition.
+
+    Attributes:
+        scale: upscaling factor, 2, 3 or 4, fixed per supernet.
+        widths: channels to choose from.
+        modules: numbers of modules to choose from.
+        convolutions: 3x3 convolutions per module to choose from.
+        branches: extra branches per module to choose from (0 none, 1 half, 2 quarter resolution).
+    """
+
+    scale: int = 4
+    widths: tuple[int, ...] = (16, 24, 32, 40, 48)
+    modules: tuple[int, ...] = (2, 3, 4, 5, 6, 7, 8)
+    convolutions: tuple[int, ...] = (2, 3, 4)
+    branches: tuple[int, ...] = (0, 1)
+
+    def __post_init__(self) -> None:
+        for name in ("widths", "modules", "convolutions", "branches"):
+            choices = getattr(self, name)
+            if not choices or list(choices) != sorted(set(choices)):
+                raise ValueError(f"{name} must be ascending without repetition, got {choices}")
+        self._member(self.widths[-1], self.modules[-1], self.convolutions[-1], self.branches[-1])
+        if not meets_reductions(self.smallest):
+            raise ValueError(
+                f"no architecture of the space keeps the reductions against ESRGAN; its smallest is "
+                f"{self.smallest}"
+            )
+
+    @property
+    def smallest(self) -> MfaArchitecture:
+        """The member of fewest MACs."""
+        return self._member(self.widths[0], self.modules[0], self.convolutions[0], self.branches[0])
+
+    @cached_property
+    def largest(self) -> MfaArchitecture:
+        """The member of most MACs: the teacher of in-place distillation."""
+        outlines = sorted(self._outlines(), key=_macs_per_pixel, reverse=True)
+        return next(architecture for architecture in outlines if meets_reductions(architecture))
+
+    @property
+    def size(self) -> int:
+        """Number of combinations, those that miss the reductions included."""
+        per_module = len(self.convolutions) * len(self.branches)
+        return len(self.widths) * sum(per_module**m for m in self.modules)
+
+    def contains(self, architecture: MfaArchitecture) -> bool:
+        """Tell whether an architecture is a member."""
+        return (
+            architecture.scale == self.scale
+            and architecture.width in self.widths
+            and len(architecture.convolutions) in self.modules
+            and set(architecture.convolutions) <= set(self.convolutions)
+            and set(architecture.branches) <= set(self.branches)
+            and meets_reductions(architecture)
+        )
+
+    def sample(self, rng: random.Random) -> MfaArchitecture:
+        """Draw a member: every choice uniform, combinations that miss the reductions redrawn."""
+        while True:
+            modules = rng.choice(self.modules)
+            architecture = MfaArchitecture(
+                scale=self.scale,
+                width=rng.choice(self.widths),
+                convolutions=tuple(rng.choice(self.convolutions) for _ in range(modules)),
+                branches=tuple(rng.choice(self.branches) for _ in range(modules)),
+            )
+            if meets_reductions(architecture):
+                return architecture
+
+    def to_json(self) -> str:
+        """Return the space as one line of JSON."""
+        return json.dumps(asdict(self))
+
+    @staticmethod
+    def from_json(text: str) -> SearchSpace:
+        """Return the space that `to_json` wrote.
+
+        Raises:
+            ValueError: the text is not a space.
+        """
+        try:
+            fields = json.loads(text)
+            tuples = {k: tuple(v) for k, v in fields.items() if k != "scale"}
+            return SearchSpace(scale=fields["scale"], **tuples)
+        except (TypeError, KeyError, AttributeError, json.JSONDecodeError) as error:
+            raise ValueError(f"not a search space: {text[:80]}") from error
+
+    def _member(self, width: int, modules: int, convolutions: int, branch: int) -> MfaArchitecture:
+        return MfaArchitecture(
+            scale=self.scale,
+            width=width,
+            convolutions=(convolutions,) * modules,
+            branches=(branch,) * modules,
+        )
+
+    def _outlines(self) -> Iterator[MfaArchitecture]:
+        """Yield one combination per width, sorted convolutions and sorted branches.
+
+        MACs do not depend on the order of the modules, so the largest is one of these.
+        """
+        for width, modules in product(self.widths, self.modules):
+            convolutions = combinations_with_replacement(reversed(self.convolutions), modules)
+            branches = combinations_with_replacement(reversed(self.branches), modules)
+            for c, s in product(convolutions, branches):
+                yield MfaArchitecture(scale=self.scale, width=width, convolutions=c, branches=s)
+
+
+def _macs_per_pixel(a: MfaArchitecture) -> float:
+    """MACs per LR pixel in closed form; a test holds it equal to the op list's."""
+    branches = sum(9 / 4**s for s in a.branches if s)
+    return a.width**2 * (10 * sum(a.convolutions) + branches + 9) + 27 * a.width * (1 + a.scale**2)

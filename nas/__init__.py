@@ -1,0 +1,1 @@
+"""Searches the supernet for the best SubGenerator within the budget of a phone."""
