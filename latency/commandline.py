@@ -1,7 +1,7 @@
 """What every command shares: a parser that names the nearest flag, exit statuses, common flags.
 
-Exit status: 0 done, 1 failed, 2 misused, 130 interrupted. A user's mistake is one sentence on stderr
-and no traceback unless `--debug`.
+Exit status: 0 done, 1 failed, 2 misused, 130 interrupted. A user's mistake is one sentence on
+stderr and no traceback unless `--debug`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ DISTRIBUTION = "mfagan"
 Command = Callable[[argparse.Namespace], int]
 
 
-class Failure(Exception):
+class FailureError(Exception):
     """The work could not be done although the command was used rightly (exit status 1)."""
 
 
@@ -39,14 +39,14 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose errors are one sentence with the nearest known flag, exit status 2."""
+    """An ArgumentParser whose errors are one sentence naming the nearest flag, exit status 2."""
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         kwargs.setdefault("formatter_class", argparse.ArgumentDefaultsHelpFormatter)
         kwargs.setdefault("allow_abbrev", False)
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]
 
-    def parse_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def,override]
+    def parse_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
         """Parse, and refuse unknown arguments with the nearest flag."""
         parsed, unknown = self.parse_known_args(args, namespace)
         if unknown:
@@ -164,8 +164,8 @@ def run(
 ) -> int:
     """Parse `argv`, run `command` on the result and return the exit status.
 
-    `ValueError`, `FileNotFoundError` and their like are the user's (2), `Failure`, `OSError` and
-    memory the machine's (1); anything else is a defect and keeps its traceback.
+    `ValueError`, `FileNotFoundError` and their like are the user's (2), `FailureError`, `OSError`
+    and memory the machine's (1); anything else is a defect and keeps its traceback.
     """
     try:
         arguments = parser.parse_args(argv)
@@ -178,7 +178,7 @@ def run(
         return 130
     except (ValueError, FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         return _report(parser.prog, error, arguments.debug, 2)
-    except (Failure, OSError, MemoryError, ModuleNotFoundError) as error:
+    except (FailureError, OSError, MemoryError, ModuleNotFoundError) as error:
         return _report(parser.prog, error, arguments.debug, 1)
 
 

@@ -18,8 +18,8 @@ class Costs:
         macs: multiply-adds of convolutions and matrix products.
         parameters: weights and biases.
         activations: elements of all convolution (and matrix product) outputs.
-        peak_bytes: largest sum of live tensors over the op order, network input and output included,
-            weights excluded, element-wise ops in place where their input dies.
+        peak_bytes: largest sum of live tensors over the op order, network input and output
+            included, weights excluded, element-wise ops in place where their input dies.
         access_bytes: input, output and weights of every convolution, once each; all else free.
         access_bytes_with_layout: the same with concatenations, additions, activations, pools,
             resizes and shuffles included (each reads its inputs and writes its output).

@@ -1,7 +1,7 @@
 """The one list of ops that every cost and every latency is computed from.
 
-An `OpList` is a network at one input size, batch 1, in execution order. It is made from an ONNX file
-(`latency.from_onnx`), a torch module (`latency.from_torch`) or an architecture
+An `OpList` is a network at one input size, batch 1, in execution order. It is made from an ONNX
+file (`latency.from_onnx`), a torch module (`latency.from_torch`) or an architecture
 (`mfagan.architecture.op_list`); the three are equal for the same network.
 """
 
@@ -31,7 +31,7 @@ class Op:
     """One operation: what it computes, which tensors it reads, which one it writes.
 
     Tensors are numbered: 0 is the network's input, every op's output takes the next number.
-    `shape` is the output's, without the batch: (C, H, W) for images, (C,) after a matmul on vectors.
+    `shape` is the output's, without the batch: (C, H, W) for images, (C,) for vectors.
     """
 
     kind: str
@@ -61,7 +61,7 @@ class Op:
 
 @dataclass(frozen=True, slots=True)
 class OpList:
-    """A network at one input size: the input's shape (C, H, W), the ops in order, the output tensor."""
+    """A network at one input size: its input's shape (C, H, W), its ops in order, its output."""
 
     input_shape: Shape
     ops: tuple[Op, ...]

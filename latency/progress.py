@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, a line now and then on a pipe, nothing when silenced."""
+"""Progress of long work: a bar on a terminal, a line now and then on a pipe, or nothing."""
 
 from __future__ import annotations
 
@@ -74,6 +74,6 @@ class Progress:
         self._last_line = time.monotonic()
         rate = (self.done - self._initial) / max(self._last_line - self._started, 1e-9)
         line = f"{self.title}: {self.done}/{self.total}, {rate:.3g}/s"
-        if 0 < rate and self.done < self.total:
+        if rate > 0 and self.done < self.total:
             line += f", {(self.total - self.done) / rate:.0f} s left"
         print(line + (f", {self._note}" if self._note else ""), file=self.stream, flush=True)

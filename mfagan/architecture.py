@@ -184,7 +184,7 @@ def architecture_reductions(architecture: Architecture) -> dict[str, float]:
 
 
 def meets_reductions(architecture: Architecture) -> bool:
-    """Tell whether MACs are 42.9x and every reading of memory 8.3x below ESRGAN's (mfagan paper)."""
+    """Tell whether MACs are 42.9x and every reading of memory 8.3x below ESRGAN's."""
     ratios = architecture_reductions(architecture)
     return all(ratios[name] >= least for name, least in REDUCTIONS.items())
 

@@ -1,7 +1,8 @@
 """The MFAGAN generator: multi-scale feature aggregation, elastic so that it is its own supernet.
 
-A reconstruction from the abstract of arXiv 2107.12679, not the paper's exact layers. A head, modules
-that aggregate once by a running sum of 1x1 projections, one body convolution, and upsampling last:
+A reconstruction from the abstract of arXiv 2107.12679, not the paper's exact layers. A head,
+modules that aggregate once by a running sum of 1x1 projections, one body convolution, and
+upsampling last:
 
     module:  h_k = relu(conv3x3_k(h_{k-1})),  out = x + branch(x) + sum_k conv1x1_k(h_k)
     branch:  average pool to half or quarter, conv3x3, relu, nearest-neighbour resize
@@ -20,17 +21,19 @@ from mfagan.architecture import ALIGNMENT, MfaArchitecture
 from mfagan.space import SearchSpace
 
 
-def conv(layer: nn.Conv2d, x: Tensor, out_channels: int) -> Tensor:
+def conv(layer: nn.Module, x: Tensor, out_channels: int) -> Tensor:
     """Apply the first `out_channels` filters of a layer to the channels that `x` has."""
+    assert isinstance(layer, nn.Conv2d)
     if x.shape[1] == layer.in_channels and out_channels == layer.out_channels:
         return layer(x)
-    assert layer.bias is not None and isinstance(layer.padding, tuple)
+    assert layer.bias is not None
+    assert isinstance(layer.padding, tuple)
     weight = layer.weight[:out_channels, : x.shape[1]]
     return F.conv2d(x, weight, layer.bias[:out_channels], padding=layer.padding)
 
 
 class AggregationModule(nn.Module):
-    """A chain of 3x3 convolutions whose outputs are projected and summed, with optional branches."""
+    """A chain of 3x3 convolutions, its outputs projected and summed, with optional branches."""
 
     def __init__(self, width: int, convolutions: int, branches: Iterable[int]) -> None:
         super().__init__()
@@ -76,7 +79,7 @@ class Generator(nn.Module):
         if space is None:
             width = architecture.width
             modules = list(zip(architecture.convolutions, architecture.branches, strict=True))
-            shapes = [(convolutions, (branch,)) for convolutions, branch in modules]
+            shapes: list[tuple[int, tuple[int, ...]]] = [(c, (s,)) for c, s in modules]
         else:
             width = space.widths[-1]
             shapes = [(space.convolutions[-1], space.branches)] * space.modules[-1]

@@ -42,8 +42,8 @@ class SearchSpace:
         self._member(self.widths[-1], self.modules[-1], self.convolutions[-1], self.branches[-1])
         if not meets_reductions(self.smallest):
             raise ValueError(
-                f"no architecture of the space keeps the reductions against ESRGAN; its smallest is "
-                f"{self.smallest}"
+                f"no architecture of the space keeps the reductions against ESRGAN; its smallest "
+                f"is {self.smallest}"
             )
 
     @property
