@@ -1,4 +1,22 @@
 """MFAGAN: a small super-resolution generator, its training and its use.
 
+    import mfagan
+    model = mfagan.load("generator.onnx")  # or .safetensors
+    large = mfagan.upscale(image, model)  # (H, W, 3) uint8 RGB in, 4x larger out
+
 Importing this package does not import torch.
 """
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["load", "upscale"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        from mfagan import upscaling
+
+        return getattr(upscaling, name)
+    raise AttributeError(f"module 'mfagan' has no attribute '{name}'")
