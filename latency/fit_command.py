@@ -1,0 +1,252 @@
+"""`mfagan-latency fit`: a device profile from published results or from one's own measurements."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from latency.commandline import Parser, add_common_flags, existing_path
+from latency.fit import Fit, Sample, fit, fit_best, make_profile, merge_twins
+from latency.law import COEFFICIENTS
+from latency.measurement import Measurement, read_measurements
+from latency.ops import OpList
+from latency.profile import Source
+from latency.target import UNITS, Target
+
+# model or architecture, folder of the measurement file, LR size -> ops
+Reader = Callable[[str, Path, tuple[int, int]], OpList]
+
+_RUNTIMES = {"onnx": "onnxruntime"}
+_EPILOG = """examples:
+  mfagan-latency fit pixel.jsonl --target snapdragon-855/cpu --out pixel.json
+  mfagan-latency fit --aihub aihub_sr.csv.gz --layers sr_model_layers.json.gz \\
+    --device "RB5 (Proxy)" --runtime tflite --unit GPU --target snapdragon-865/gpu --out gpu.json
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Data:
+    """What a profile is made from."""
+
+    samples: list[Sample]
+    target: Target
+    device: str
+    runtime_versions: tuple[str, ...]
+    source: Source
+
+
+def add_fit_parser(subparsers: argparse._SubParsersAction[Parser]) -> Parser:
+    """Add `fit` to the command's subparsers and return its parser."""
+    parser = subparsers.add_parser(
+        "fit",
+        help="make a device profile from measurements",
+        description="Make a device profile from measurement files, or from AI Hub's published "
+        "results; print its error on the networks fitted and on networks left out.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "measurements",
+        nargs="*",
+        type=existing_path,
+        metavar="MEASUREMENTS.jsonl",
+        help="files that `mfagan-latency profile` wrote; networks by architecture, or by the .onnx "
+        "beside the file",
+    )
+    parser.add_argument(
+        "--target", required=True, help="soc/unit[@runtime][:precision][#cores] of the profile"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="profile to write, .json")
+    parser.add_argument(
+        "--law",
+        choices=("auto", *COEFFICIENTS),
+        default="auto",
+        help="law to fit; auto (the default) takes the one of least error on networks left out",
+    )
+    parser.add_argument("--notes", default="", help="what a reader of a figure should know")
+    published = parser.add_argument_group("published results")
+    published.add_argument("--aihub", type=existing_path, metavar="CSV", help="results, .csv[.gz]")
+    published.add_argument(
+        "--layers", type=existing_path, metavar="JSON", help="layer lists, .json[.gz]"
+    )
+    published.add_argument("--device", help="device as published, e.g. 'RB5 (Proxy)'")
+    published.add_argument("--runtime", help="runtime as published, e.g. tflite or onnx")
+    published.add_argument(
+        "--unit",
+        type=str.lower,
+        choices=UNITS,
+        help="unit on which ALL layers ran, of any case; the default is the target's",
+    )
+    published.add_argument(
+        "--published-precision", help="as published, e.g. w8a8; needed where there are several"
+    )
+    published.add_argument("--licence", help="licence of the results (default: BSD-3-Clause)")
+    add_common_flags(parser, "json")
+    return parser
+
+
+def run_fit(arguments: argparse.Namespace, reader: Reader) -> int:
+    """Fit, write the profile, print the errors and the path."""
+    target = Target.parse(arguments.target)
+    if arguments.out.suffix != ".json":
+        raise ValueError(f"--out must end in .json, got '{arguments.out}'")
+    _check_flags(arguments)
+    if arguments.aihub:
+        data = _published(arguments, target)
+    else:
+        data = _measured(arguments.measurements, target, reader)
+    assert data.target.precision is not None
+    if arguments.law == "auto":
+        fits = fit_best(data.samples, data.target.precision)
+    else:
+        fits = [fit(data.samples, arguments.law, data.target.precision)]
+    profile = make_profile(
+        data.samples,
+        fits[0],
+        data.target,
+        device=data.device,
+        runtime_versions=data.runtime_versions,
+        sources=(data.source,),
+        notes=arguments.notes,
+    )
+    profile.save(arguments.out)
+    if arguments.json:
+        print(json.dumps(_as_json(data, fits, arguments.out), indent=2))
+    else:
+        _print(data, fits, profile.interval)
+        print(arguments.out)
+    return 0
+
+
+def _check_flags(arguments: argparse.Namespace) -> None:
+    published = ("layers", "device", "runtime", "unit", "published_precision", "licence")
+    if not arguments.aihub:
+        for name in published:
+            if getattr(arguments, name) is not None:
+                raise ValueError(f"--{name.replace('_', '-')} has a meaning only with --aihub")
+        if not arguments.measurements:
+            raise ValueError("give measurement files, or --aihub with --layers")
+        return
+    if arguments.measurements:
+        raise ValueError("give measurement files or --aihub, not both")
+    for name in ("layers", "device", "runtime"):
+        if getattr(arguments, name) is None:
+            raise ValueError(f"--aihub needs --{name} too")
+
+
+def _published(arguments: argparse.Namespace, target: Target) -> _Data:
+    from latency.aihub import read_published
+
+    unit = arguments.unit or target.unit
+    if unit != target.unit:
+        raise ValueError(f"--unit {unit} contradicts the target '{target}'")
+    found = read_published(
+        arguments.aihub,
+        arguments.layers,
+        device=arguments.device,
+        runtime=arguments.runtime,
+        unit=unit,
+        precision=arguments.published_precision,
+        licence=arguments.licence or "BSD-3-Clause",
+    )
+    runtime = target.runtime or _RUNTIMES.get(arguments.runtime, arguments.runtime)
+    quantized = "w8a8" in found.source.detail
+    # The GPU delegate computes quantized models in fp16.
+    precision = {"gpu": "fp16", "cpu": "int8" if quantized else "fp32"}.get(
+        unit, "int8" if quantized else "fp16"
+    )
+    return _Data(
+        samples=list(found.samples),
+        target=Target(
+            soc=target.soc,
+            unit=unit,
+            runtime=runtime,
+            precision=target.precision or precision,
+            cores=target.cores,
+        ),
+        device=arguments.device,
+        runtime_versions=found.runtime_versions,
+        source=found.source,
+    )
+
+
+def _measured(paths: Sequence[Path], target: Target, reader: Reader) -> _Data:
+    found: list[tuple[Measurement, Path]] = []
+    for path in paths:
+        found += [(one, path.parent) for one in read_measurements(path)]
+    real = [(one, folder) for one, folder in found if not one.emulated]
+    if len(real) < len(found):
+        print(f"left out {len(found) - len(real)} emulated measurements", file=sys.stderr)
+    wanted = [(m, folder) for m, folder in real if target.accepts(_target_of(m, target.cores))]
+    if not wanted:
+        known = sorted({str(_target_of(one, None)) for one, _ in real})
+        raise ValueError(
+            f"no measurement is for '{target}'; there are {', '.join(known) or 'none'}"
+        )
+    targets = {_target_of(one, target.cores) for one, _ in wanted}
+    devices = {one.device for one, _ in wanted}
+    if len(targets) > 1 or len(devices) > 1:
+        kinds = ", ".join(sorted({f"{one.device} {_target_of(one, None)}" for one, _ in wanted}))
+        raise ValueError(f"a profile is for one device, runtime and precision; there are {kinds}")
+    samples = [
+        Sample(
+            network=one.architecture or one.model,
+            ops=reader(one.architecture or one.model, folder, one.input_size),
+            times_ms=(one.median_ms,),
+        )
+        for one, folder in wanted
+    ]
+    dates = sorted(one.date for one, _ in wanted)
+    return _Data(
+        samples=merge_twins(samples),
+        target=targets.pop(),
+        device=devices.pop(),
+        runtime_versions=tuple({one.runtime_version for one, _ in wanted}),
+        source=Source(
+            name=", ".join(sorted(path.name for path in paths)),
+            licence="own",
+            detail="medians of measurement files",
+            first_date=dates[0],
+            last_date=dates[-1],
+        ),
+    )
+
+
+def _target_of(one: Measurement, cores: str | None) -> Target:
+    return Target(
+        soc=one.soc, unit=one.unit, runtime=one.runtime, precision=one.precision, cores=cores
+    )
+
+
+def _print(data: _Data, fits: Sequence[Fit], interval: float) -> None:
+    best = fits[0]
+    print(f"{data.target}, measured on {data.device}; law {best.law}:")
+    for name, value in best.coefficients.items():
+        print(f"  {name:12} {value:.4g}")
+    print(f"{'network':40} {'LR':>9} {'GMAC':>8} {'measured ms':>12} {'fit':>7} {'left out':>9}")
+    for sample in sorted(data.samples, key=lambda s: s.macs):
+        _, height, width = sample.ops.input_shape
+        print(
+            f"{sample.network:40} {f'{height}x{width}':>9} {sample.macs / 1e9:8.3f} "
+            f"{sample.ms:12.2f} {best.errors[sample.network]:+7.1%} "
+            f"{best.left_out[sample.network]:+9.1%}"
+        )
+    for one in fits:
+        print(f"mean absolute error on networks left out, {one.law}: {one.left_out_percent:.1f} %")
+    print(f"90 % interval: a factor of {2.718281828459045**interval:.2f} either way")
+
+
+def _as_json(data: _Data, fits: Sequence[Fit], out: Path) -> dict[str, object]:
+    return {
+        "profile": str(out),
+        "target": str(data.target),
+        "law": fits[0].law,
+        "coefficients": fits[0].coefficients,
+        "fit_errors": fits[0].errors,
+        "left_out_errors": fits[0].left_out,
+        "left_out_percent": {one.law: one.left_out_percent for one in fits},
+    }
