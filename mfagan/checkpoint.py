@@ -21,6 +21,7 @@ from mfagan.space import SearchSpace
 if TYPE_CHECKING:
     from torch import nn
 
+    from mfagan.discriminator import PatchDiscriminator
     from mfagan.generator import Generator
     from mfagan.rrdb import RRDBNet
 
@@ -157,6 +158,23 @@ def load_network(path: str | os.PathLike[str]) -> tuple[Generator | RRDBNet, Abo
         raise ValueError(f"'{path}' cannot be rebuilt: {error}") from error
     load_weights(path, network)
     return network.eval(), about
+
+
+def load_discriminator(path: str | os.PathLike[str]) -> PatchDiscriminator:
+    """Return the discriminator of a weights file, in train mode.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it holds no discriminator.
+    """
+    from mfagan.discriminator import PatchDiscriminator, parse_discriminator
+
+    about = read_about(path)
+    if about.kind != "discriminator":
+        raise ValueError(f"'{path}' holds a {about.kind}, not a discriminator")
+    network = PatchDiscriminator(parse_discriminator(about.architecture))
+    load_weights(path, network)
+    return network
 
 
 def build_network(

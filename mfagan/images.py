@@ -81,6 +81,12 @@ def write_image(path: str | os.PathLike[str], image: Image) -> None:
         temporary.write_bytes(data.tobytes())
 
 
+def encode_png(image: Image) -> bytes:
+    """Return (H, W, 3) uint8 RGB as the bytes of a PNG file."""
+    _, data = opencv().imencode(".png", image[..., ::-1])
+    return bytes(data.tobytes())
+
+
 def list_images(folder: str | os.PathLike[str]) -> list[Path]:
     """Return the image files of a folder and its subfolders, sorted by path.
 

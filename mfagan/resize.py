@@ -40,6 +40,14 @@ def crop_to_multiple(image: Image, multiple: int) -> Image:
     return image[: height - height % multiple, : width - width % multiple]
 
 
+def resize_matrix(size: int, length: int) -> NDArray[np.float64]:
+    """Return the (length, size) matrix that resizes one axis, before rounding."""
+    index, weight = _taps(size, length)
+    matrix = np.zeros((length, size))
+    np.add.at(matrix, (np.arange(length)[:, None], index), weight)
+    return matrix
+
+
 def _resize(image: Image, height: int, width: int) -> Image:
     if min(image.shape[:2]) < 1 or min(height, width) < 1:
         raise ValueError(f"cannot resize {image.shape[:2]} to {height}x{width}")

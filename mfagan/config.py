@@ -1,0 +1,237 @@
+"""Configuration: frozen dataclasses, a TOML file over the recipe, flags over the file.
+
+Every field is a flag of `mfagan-train` (`--pixel-steps` for `pixel_steps`) and a key of its
+component's table in the TOML file; its help text stands beside it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+from latency.commandline import nearest
+
+
+def option(default: Any, text: str, **limits: Any) -> Any:
+    """Declare a field with its help text and limits (`least`, `most`, `choices`)."""
+    return field(default=default, metadata={"help": text, **limits})
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Photographs and crops."""
+
+    data: str = option("", "folder of photographs to train on, subfolders included")
+    validation: str = option(
+        "", "folder to validate on; without it, one photograph in ten of --data"
+    )
+    scale: int = option(4, "upscaling factor", choices=(2, 3, 4))
+    patch: int = option(32, "LR pixels a side of a training crop", least=8, most=512)
+    batch: int = option(16, "crops per step", least=1, most=4096)
+    cache_mib: int = option(2048, "decoded photographs kept in memory, MiB", least=16)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig:
+    """Networks: the supernet's space, or one architecture; teacher and discriminator."""
+
+    architecture: str = option(
+        "supernet", "an architecture string, or supernet for the whole space"
+    )
+    widths: tuple[int, ...] = option((16, 24, 32, 40, 48), "the supernet's widths")
+    modules: tuple[int, ...] = option((2, 3, 4, 5, 6, 7, 8), "the supernet's numbers of modules")
+    convolutions: tuple[int, ...] = option((2, 3, 4), "the supernet's convolutions per module")
+    branches: tuple[int, ...] = option(
+        (0, 1), "the supernet's extra branches per module: 0 none, 1 half, 2 quarter resolution"
+    )
+    teacher: str = option(
+        "rrdb_x4_w32_b2_g16", "teacher: an rrdb architecture trained first, or a weights file"
+    )
+    discriminator: str = option("patchgan_n3_f16", "PatchGAN: patchgan_n{layers}_f{features}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleConfig:
+    """Steps and learning rates of the stages; every rate falls along a cosine to 1 %."""
+
+    teacher_steps: int = option(50_000, "steps of the teacher's own training", least=0)
+    pixel_steps: int = option(100_000, "steps of the pixel stage", least=1)
+    gan_steps: int = option(50_000, "steps of the adversarial stage; 0 skips it", least=0)
+    teacher_lr: float = option(5e-4, "learning rate of the teacher", least=0.0)
+    pixel_lr: float = option(1e-3, "learning rate of the pixel stage", least=0.0)
+    gan_lr: float = option(1e-4, "learning rate of the adversarial stage, G and D", least=0.0)
+    warmup_steps: int = option(100, "steps over which each learning rate rises linearly", least=0)
+    ema: float = option(
+        0.999, "decay of the averaged weights; 0 switches them off", least=0, most=1
+    )
+    validate_every: int = option(1000, "steps between validations", least=1)
+    save_every: int = option(1000, "steps between checkpoints", least=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """Weights of the loss terms."""
+
+    inplace_weight: float = option(
+        0.5,
+        "share of the largest SubGenerator's output in the smaller ones' target",
+        least=0,
+        most=1,
+    )
+    pixel_weight: float = option(1.0, "weight of L1 to ground truth", least=0)
+    output_weight: float = option(0.1, "weight of L1 to the teacher's output", least=0)
+    feature_weight: float = option(0.01, "weight of the error to the teacher's features", least=0)
+    adversarial_weight: float = option(0.005, "weight of the relativistic average loss", least=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """The generator's optimizer in the adversarial stage."""
+
+    generator_optimizer: str = option(
+        "wsam", "optimizer of the generator", choices=("wsam", "adam")
+    )
+    rho: float = option(0.005, "radius of WSAM's perturbation", least=0)
+    gamma: float = option(0.5, "weight of WSAM's sharpness term, below 1", least=0, most=0.99)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """What makes a run repeatable."""
+
+    seed: int = option(0, "seed of everything random", least=0)
+    precision: str = option(
+        "auto", "fp32 or bf16 forward passes; auto takes bf16 where the processor has it",
+        choices=("auto", "fp32", "bf16"),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """The whole configuration of a training run; one TOML table per component."""
+
+    data: DataConfig = DataConfig()
+    network: NetworkConfig = NetworkConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    loss: LossConfig = LossConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    run: RunConfig = RunConfig()
+
+
+Values = Mapping[str, Mapping[str, Any]]
+"""Values by component and field: what a recipe, a TOML file or the flags say."""
+
+
+def components() -> dict[str, type]:
+    """Return the components of `TrainConfig` by the name of their table."""
+    return get_type_hints(TrainConfig)
+
+
+def field_type(component: type, name: str) -> tuple[type, bool]:
+    """Return a field's element type and whether it is a tuple of them."""
+    hint = get_type_hints(component)[name]
+    return (get_args(hint)[0], True) if get_origin(hint) is tuple else (hint, False)
+
+
+def resolve(*layers: Values) -> TrainConfig:
+    """Return the configuration that the layers make, later ones over earlier ones.
+
+    Raises:
+        ValueError: an unknown table or key (the nearest known one is named), a value of the wrong
+            type or out of its limits.
+    """
+    known = components()
+    merged: dict[str, dict[str, Any]] = {name: {} for name in known}
+    for layer in layers:
+        for table, values in layer.items():
+            if table not in known:
+                raise ValueError(f"unknown table [{table}]{nearest(table, known)}")
+            if not isinstance(values, Mapping):
+                raise ValueError(f"[{table}] must be a table, got {values!r}")
+            names = [f.name for f in fields(known[table])]
+            for key, value in values.items():
+                if key not in names:
+                    raise ValueError(f"unknown key '{key}' in [{table}]{nearest(key, names)}")
+                merged[table][key] = _checked(known[table], key, value)
+    return TrainConfig(**{name: known[name](**values) for name, values in merged.items()})
+
+
+def read_toml(path: Path) -> Values:
+    """Return the tables of a TOML file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not TOML.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"'{path}' is not a file")
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"'{path}' is not TOML: {error}") from error
+
+
+def to_values(config: TrainConfig) -> dict[str, dict[str, Any]]:
+    """Return a configuration as tables of plain values."""
+    return dataclasses.asdict(config)
+
+
+def to_toml(config: TrainConfig) -> str:
+    """Return a configuration as TOML that `read_toml` and `resolve` turn into an equal one."""
+    lines = []
+    for table, values in to_values(config).items():
+        lines += [f"[{table}]", *(f"{key} = {_toml(value)}" for key, value in values.items()), ""]
+    return "\n".join(lines)
+
+
+def differences(ours: TrainConfig, theirs: TrainConfig) -> list[str]:
+    """Return `table.key: theirs -> ours` for every value that differs."""
+    a, b = to_values(ours), to_values(theirs)
+    return [
+        f"{table}.{key}: {b[table][key]!r} -> {value!r}"
+        for table, values in a.items()
+        for key, value in values.items()
+        if value != b[table][key]
+    ]
+
+
+def _checked(component: type, name: str, value: Any) -> Any:
+    kind, many = field_type(component, name)
+    if many:
+        if not isinstance(value, list | tuple) or not value:
+            raise ValueError(f"{name} must be a list of {kind.__name__}, got {value!r}")
+        return tuple(_checked_one(component, name, kind, item) for item in value)
+    return _checked_one(component, name, kind, value)
+
+
+def _checked_one(component: type, name: str, kind: type, value: Any) -> Any:
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise ValueError(f"{name} must be of type {kind.__name__}, got {value!r}")
+    limits = next(f.metadata for f in fields(component) if f.name == name)
+    if "choices" in limits and value not in limits["choices"]:
+        shown = ", ".join(map(str, limits["choices"]))
+        raise ValueError(f"{name} must be one of {shown}, got {value!r}{_hint(value, limits)}")
+    if isinstance(value, int | float):
+        least, most = limits.get("least", float("-inf")), limits.get("most", float("inf"))
+        if not least <= value <= most:
+            raise ValueError(f"{name} must be from {least} to {most}, got {value!r}")
+    return value
+
+
+def _hint(value: Any, limits: Mapping[str, Any]) -> str:
+    return nearest(value, limits["choices"]) if isinstance(value, str) else ""
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, tuple):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    if isinstance(value, str):
+        escaped = "".join(f"\\u{ord(c):04x}" if ord(c) < 32 or c in '"\\\x7f' else c for c in value)
+        return f'"{escaped}"'
+    return repr(value)

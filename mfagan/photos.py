@@ -1,0 +1,185 @@
+"""Photographs as training data: crops with MATLAB-exact LR, made on the fly, the same for a step.
+
+A batch is a function of the seed, the stage and the step alone: a resumed run sees what an
+uninterrupted one would have seen, and no sampler state has to be saved.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mfagan.images import list_images, read_image
+from mfagan.resize import crop_to_multiple, downscale, resize_matrix
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from mfagan.images import Image
+
+VALIDATION_SHARE = 10
+"""One photograph in so many is kept for validation."""
+VALIDATION_SIZE = 512
+"""Validation photographs are cropped at the centre to at most so many HR pixels a side."""
+VALIDATION_COUNT = 8
+_MARGIN = 4
+"""LR pixels around a crop that are resized with it and cut off, so that it equals the whole."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """Files to train on and files kept for validation."""
+
+    training: tuple[Path, ...]
+    validation: tuple[Path, ...]
+
+
+def split_photos(folder: Path, validation: Path | None = None) -> Split:
+    """Return the photographs of a folder, one in ten (at least one) kept for validation.
+
+    Which ones are kept follows from their paths inside the folder, so it is the same everywhere.
+
+    Args:
+        folder: photographs, in subfolders too.
+        validation: a folder of its own for validation; then all of `folder` is trained on.
+
+    Raises:
+        FileNotFoundError: a folder is missing or holds no image.
+        ValueError: there is only one photograph and no folder for validation.
+    """
+    files = list_images(folder)
+    if validation is not None:
+        return Split(training=tuple(files), validation=tuple(list_images(validation)))
+    if len(files) < 2:
+        raise ValueError(
+            f"'{folder}' holds one photograph; at least two are needed (one is kept for "
+            "validation), or name a folder with --validation"
+        )
+
+    def order(path: Path) -> bytes:
+        return hashlib.sha256(path.relative_to(folder).as_posix().encode()).digest()
+
+    kept = sorted(sorted(files, key=order)[: max(1, len(files) // VALIDATION_SHARE)])
+    training = [file for file in files if file not in set(kept)]
+    return Split(training=tuple(training), validation=tuple(kept))
+
+
+def validation_pairs(files: Sequence[Path], scale: int) -> list[tuple[Image, Image]]:
+    """Return (LR, HR) pairs of uint8 RGB images: the centre of up to eight photographs."""
+    pairs = []
+    for file in files[:VALIDATION_COUNT]:
+        image = read_image(file)
+        height, width = (min(n, VALIDATION_SIZE) for n in image.shape[:2])
+        top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+        centre = image[top : top + height, left : left + width]
+        truth = np.ascontiguousarray(crop_to_multiple(centre, scale))
+        if min(truth.shape[:2]) <= 2 * scale:
+            raise ValueError(f"'{file}' is too small to validate on")
+        pairs.append((downscale(truth, scale), truth))
+    return pairs
+
+
+class PhotoCrops:
+    """Random aligned crops of photographs.
+
+    Args:
+        files: photographs; each is drawn equally often.
+        scale: HR pixels per LR pixel.
+        patch: LR pixels a side.
+        batch: crops per step.
+        seed: of the whole run; with the stage and the step it decides every crop.
+        cache_bytes: decoded photographs are kept up to this size.
+
+    Raises:
+        ValueError: a photograph is unreadable, or smaller than one crop.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[Path],
+        *,
+        scale: int,
+        patch: int,
+        batch: int,
+        seed: int,
+        cache_bytes: int = 2 << 30,
+    ) -> None:
+        self.files = list(files)
+        self.scale = scale
+        self.patch = patch
+        self.batch = batch
+        self.seed = seed
+        self._cache: OrderedDict[int, Image] = OrderedDict()
+        self._cache_bytes = cache_bytes
+
+    def draw(self, stage: str, step: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return LR (N, 3, p, p) and HR (N, 3, p * scale, p * scale), float in [0, 1], RGB."""
+        key = hashlib.sha256(f"{self.seed}/{stage}/{step}".encode()).digest()
+        rng = np.random.default_rng(np.frombuffer(key, np.uint64))
+        pairs = [self._crop(rng) for _ in range(self.batch)]
+        lr, hr = (np.stack(images).transpose(0, 3, 1, 2) for images in zip(*pairs, strict=True))
+        return np.divide(lr, 255, dtype=np.float32), np.divide(hr, 255, dtype=np.float32)
+
+    def _crop(self, rng: np.random.Generator) -> tuple[Image, Image]:
+        index = int(rng.integers(len(self.files)))
+        photo = self._photo(index)
+        rows, columns = photo.shape[0] // self.scale, photo.shape[1] // self.scale
+        top, left = (int(rng.integers(n - self.patch + 1)) for n in (rows, columns))
+        # A window with a margin, cut at the photograph's own border, resizes as the whole would.
+        top0, left0 = max(0, top - _MARGIN), max(0, left - _MARGIN)
+        bottom0 = min(rows, top + self.patch + _MARGIN)
+        right0 = min(columns, left + self.patch + _MARGIN)
+        s = self.scale
+        window = photo[top0 * s : bottom0 * s, left0 * s : right0 * s]
+        lr = _downscale_window(window, s)
+        lr = lr[top - top0 :, left - left0 :][: self.patch, : self.patch]
+        hr = photo[top * s : (top + self.patch) * s, left * s : (left + self.patch) * s]
+        turns, flip = int(rng.integers(4)), bool(rng.integers(2))
+        lr, hr = np.rot90(lr, turns), np.rot90(hr, turns)
+        return (lr[:, ::-1], hr[:, ::-1]) if flip else (lr, hr)
+
+    def _photo(self, index: int) -> Image:
+        if index in self._cache:
+            self._cache.move_to_end(index)
+            return self._cache[index]
+        photo = crop_to_multiple(read_image(self.files[index]), self.scale)
+        if min(photo.shape[:2]) < self.patch * self.scale:
+            raise ValueError(
+                f"'{self.files[index]}' is {photo.shape[1]}x{photo.shape[0]}, smaller than a crop "
+                f"of {self.patch * self.scale} pixels; remove it or lower --patch"
+            )
+        self._cache[index] = photo
+        while len(self._cache) > 1 and self._cached_bytes() > self._cache_bytes:
+            self._cache.popitem(last=False)
+        return photo
+
+    def _cached_bytes(self) -> int:
+        return sum(photo.nbytes for photo in self._cache.values())
+
+
+def _downscale_window(window: Image, scale: int) -> Image:
+    """Return `downscale` by two matrix products: faster for the small windows of training.
+
+    Single precision is exact for scales 2 and 4, whose weights are binary fractions.
+    """
+    height, width, channels = window.shape
+    rows = _matrix(height, height // scale) @ window.reshape(height, -1).astype(np.float32)
+    rows = _round(rows).reshape(-1, width, channels).transpose(1, 0, 2)
+    columns = _matrix(width, width // scale) @ rows.reshape(width, -1)
+    return _round(columns).reshape(width // scale, -1, channels).transpose(1, 0, 2).astype(np.uint8)
+
+
+def _round(image: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.clip(np.floor(image + np.float32(0.5)), 0, 255)
+
+
+@lru_cache(maxsize=256)
+def _matrix(size: int, length: int) -> NDArray[np.float32]:
+    return resize_matrix(size, length).astype(np.float32)

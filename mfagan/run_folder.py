@@ -1,0 +1,148 @@
+"""The folder of one training run (contract 3).
+
+config.toml      resolved configuration      metrics.jsonl   figures by stage and step
+checkpoints/     newest three and best       samples/        LR | SR | HR after each stage
+STAGE.safetensors  finished stages           report.html, summary.json
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from latency.files import replacing, write_json, write_text
+from mfagan.config import TrainConfig, differences, read_toml, resolve, to_toml
+
+KEPT_CHECKPOINTS = 3
+
+
+class RunFolder:
+    """Reads and writes a run folder.
+
+    Args:
+        path: the folder; it is made when missing.
+        config: the resolved configuration of the run.
+        force: move another run's folder aside (to `PATH.old-N`) instead of refusing.
+
+    Raises:
+        ValueError: the folder holds a run with another configuration, or something else.
+    """
+
+    def __init__(self, path: Path, config: TrainConfig, *, force: bool = False) -> None:
+        self.path = path
+        written = path / "config.toml"
+        if path.exists() and not path.is_dir():
+            raise ValueError(f"'{path}' is a file, not a folder for a run")
+        if written.is_file():
+            changed = differences(config, resolve(read_toml(written)))
+            if changed and not force:
+                raise ValueError(
+                    f"'{path}' holds a run with another configuration ({'; '.join(changed)}); give "
+                    "another --out, or --force to move that run aside and start anew"
+                )
+            if changed:
+                path.rename(_unused(path))
+        elif path.is_dir() and any(path.iterdir()):
+            raise ValueError(f"'{path}' is not empty and holds no run; give another --out")
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
+        self.samples.mkdir(exist_ok=True)
+        if not written.is_file():
+            write_text(written, to_toml(config))
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of the checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def samples(self) -> Path:
+        """Folder of the sample pictures."""
+        return self.path / "samples"
+
+    @property
+    def metrics(self) -> Path:
+        """File of the figures, one JSON object a line."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def summary(self) -> Path:
+        """File of the final figures; it exists once the run is finished."""
+        return self.path / "summary.json"
+
+    @property
+    def report(self) -> Path:
+        """File of the report, one self-contained page."""
+        return self.path / "report.html"
+
+    def weights(self, name: str) -> Path:
+        """Return the path of a finished stage's weights."""
+        return self.path / f"{name}.safetensors"
+
+    def append_metrics(self, line: dict[str, Any]) -> None:
+        """Append one line of figures."""
+        with self.metrics.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def read_metrics(self) -> Iterator[dict[str, Any]]:
+        """Yield every whole line of figures; a last one that a crash cut off is left out."""
+        if not self.metrics.is_file():
+            return
+        for line in self.metrics.read_text(encoding="utf-8").splitlines(keepends=True):
+            if line.endswith("\n"):
+                yield json.loads(line)
+
+    def forget_metrics_after(self, stage: str, step: int) -> None:
+        """Drop the figures that a resumed run will write again."""
+        kept = [m for m in self.read_metrics() if m["stage"] != stage or m["step"] <= step]
+        write_text(self.metrics, "".join(json.dumps(m) + "\n" for m in kept))
+
+    def save_state(self, state: dict[str, Any]) -> None:
+        """Write the trainer's state, from which the run resumes."""
+        import torch
+
+        with replacing(self.checkpoints / "state.pt") as temporary:
+            torch.save(state, temporary)
+
+    def load_state(self) -> dict[str, Any] | None:
+        """Return the trainer's state, or None when there is none.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
+        import torch
+
+        path = self.checkpoints / "state.pt"
+        if not path.is_file():
+            return None
+        try:
+            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            raise ValueError(
+                f"'{path}' is damaged; remove it to train the unfinished stage again"
+            ) from error
+        return state
+
+    def clear_state(self) -> None:
+        """Remove the trainer's state of a finished stage."""
+        (self.checkpoints / "state.pt").unlink(missing_ok=True)
+
+    def prune_checkpoints(self, stage: str, best: Path | None) -> None:
+        """Keep the newest three checkpoints of a stage, and the best."""
+        files = sorted(self.checkpoints.glob(f"{stage}-*.safetensors"))
+        for file in files[:-KEPT_CHECKPOINTS]:
+            if file != best:
+                file.unlink()
+
+    def finish(self, summary: dict[str, Any]) -> None:
+        """Write the final figures, which marks the run as finished."""
+        write_json(self.summary, summary)
+
+
+def _unused(path: Path) -> Path:
+    number = 1
+    while (aside := path.with_name(f"{path.name}.old-{number}")).exists():
+        number += 1
+    return aside

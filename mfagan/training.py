@@ -1,0 +1,322 @@
+"""Train an MFAGAN: teacher, pixel stage, adversarial stage; each goes on where it stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from mfagan.architecture import MfaArchitecture, RrdbArchitecture, architecture_reductions, parse
+from mfagan.checkpoint import (
+    About,
+    build_network,
+    cut_subnet,
+    load_discriminator,
+    load_network,
+    read_about,
+)
+from mfagan.config import TrainConfig
+from mfagan.discriminator import PatchDiscriminator, parse_discriminator
+from mfagan.engine import Workplace, train_stage
+from mfagan.generator import Generator
+from mfagan.photos import PhotoCrops, split_photos, validation_pairs
+from mfagan.rrdb import RRDBNet
+from mfagan.run_folder import RunFolder
+from mfagan.space import SearchSpace
+from mfagan.stages import GanStage, PixelStage
+from mfagan.training_report import write_training_report
+
+Network = TypeVar("Network", bound=nn.Module)
+NO_TEACHER = "none"
+
+
+def train(
+    config: TrainConfig,
+    out: Path,
+    *,
+    device: torch.device,
+    silent: bool = False,
+    force: bool = False,
+) -> list[Path]:
+    """Train teacher, generator or supernet, and discriminator; return the paths written.
+
+    The same call on the same folder goes on where it stopped, and does nothing when it is finished.
+
+    Args:
+        config: what to train, on what, for how long.
+        out: the run folder.
+        device: where to compute.
+        silent: show no progress.
+        force: move a run with another configuration aside instead of refusing.
+
+    Raises:
+        ValueError: the configuration contradicts itself, the data, or the folder's run.
+        FailureError: the losses stopped being finite, or a signal stopped the run.
+    """
+    config = resolve_precision(config, device)
+    torch.manual_seed(config.run.seed)
+    generator, about = _new_generator(config)
+    teacher_file = _check_teacher(config)
+    critic = PatchDiscriminator(parse_discriminator(config.network.discriminator))
+    place = _open_workplace(config, out, device, silent=silent, force=force)
+    if place.folder.summary.is_file():
+        return _written(place.folder)
+    schedule = config.schedule
+    stages = []
+    teacher = None
+    if schedule.gan_steps and config.network.teacher != NO_TEACHER:
+        teacher, path = _get_teacher(config, teacher_file, place)
+        stages.append(path)
+    path = _train_pixels("pixel", generator, about, schedule.pixel_lr, schedule.pixel_steps, place)
+    stages.append(path)
+    if schedule.gan_steps:
+        averaged, _ = load_network(path)
+        assert isinstance(averaged, Generator)
+        steps = schedule.gan_steps
+        stages.append(_train_gan("gan", averaged, about, teacher, critic, steps, place))
+    return _finish(place, stages)
+
+
+def finetune(
+    weights: Path,
+    architecture: MfaArchitecture,
+    steps: int,
+    config: TrainConfig,
+    out: Path,
+    *,
+    device: torch.device,
+    silent: bool = False,
+) -> Path:
+    """Cut a SubGenerator out of a supernet file and train it on; return its weights file.
+
+    It is trained as the supernet was last: adversarially, under WSAM, when the file comes from the
+    `gan` stage (teacher and discriminator are then taken from beside it), else on pixels.
+
+    Args:
+        weights: a supernet's file, in the folder that `train` wrote.
+        architecture: the SubGenerator.
+        steps: optimizer steps.
+        config: of the supernet's run; see `mfagan.config.resolve`.
+        out: a run folder for the fine-tuning.
+        device: where to compute.
+        silent: show no progress.
+
+    Raises:
+        ValueError: the file is no supernet, or its teacher or discriminator is missing.
+    """
+    config = resolve_precision(config, device)
+    torch.manual_seed(config.run.seed)
+    subnet, about = cut_subnet(weights, architecture)
+    adversarial = about.stage == "gan"
+    teacher = critic = None
+    if adversarial:
+        critic = load_discriminator(weights.with_name("gan-discriminator.safetensors"))
+        if config.network.teacher != NO_TEACHER:
+            teacher = _load_teacher(weights.with_name("teacher.safetensors"))
+    schedule = dataclasses.replace(
+        config.schedule,
+        pixel_steps=steps,
+        gan_steps=steps if adversarial else 0,
+        teacher_steps=0,
+    )
+    network = dataclasses.replace(config.network, architecture=str(architecture))
+    config = dataclasses.replace(config, schedule=schedule, network=network)
+    place = _open_workplace(config, out, device, silent=silent, force=False)
+    path = place.folder.weights("finetune")
+    if place.folder.summary.is_file():
+        return path
+    if critic is not None:
+        path = _train_gan("finetune", subnet, about, teacher, critic, steps, place)
+    else:
+        rate = schedule.pixel_lr / 2
+        path = _train_pixels("finetune", subnet, about, rate, steps, place)
+    _finish(place, [path])
+    return path
+
+
+def resolve_precision(config: TrainConfig, device: torch.device) -> TrainConfig:
+    """Return the configuration with `precision` decided: bf16 where the processor has it."""
+    if config.run.precision != "auto":
+        return config
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported()
+    else:
+        # Only processors that multiply bf16 gain from it; torch has no public test for that.
+        fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    run = dataclasses.replace(config.run, precision="bf16" if fast else "fp32")
+    return dataclasses.replace(config, run=run)
+
+
+def _new_generator(config: TrainConfig) -> tuple[Generator, About]:
+    """Return the network that the configuration asks for, before training."""
+    scale, network = config.data.scale, config.network
+    if network.architecture == "supernet":
+        space = SearchSpace(
+            scale=scale,
+            widths=network.widths,
+            modules=network.modules,
+            convolutions=network.convolutions,
+            branches=network.branches,
+        )
+        about = About(kind="supernet", architecture=str(space.largest), space=space)
+        return Generator.supernet(space), about
+    architecture = parse(network.architecture)
+    if not isinstance(architecture, MfaArchitecture):
+        raise ValueError(f"--architecture must be an mfa architecture, got '{architecture}'")
+    if architecture.scale != scale:
+        raise ValueError(f"'{architecture}' has scale {architecture.scale}, but --scale is {scale}")
+    return Generator(architecture), About(kind="generator", architecture=str(architecture))
+
+
+def _check_teacher(config: TrainConfig) -> Path | None:
+    """Return the teacher's weights file when one was given; refuse a teacher that cannot be."""
+    text = config.network.teacher
+    if not config.schedule.gan_steps or text == NO_TEACHER:
+        return None
+    if text.endswith(".safetensors"):
+        about = read_about(text)
+        if about.kind != "teacher":
+            raise ValueError(f"'{text}' holds a {about.kind}, not a teacher")
+        scale = about.scale
+    else:
+        teacher = parse(text)
+        if not isinstance(teacher, RrdbArchitecture):
+            raise ValueError(f"--teacher must be an rrdb architecture, got '{text}'")
+        if not config.schedule.teacher_steps:
+            raise ValueError("--teacher-steps must be above 0 to train the teacher")
+        scale = teacher.scale
+    if scale != config.data.scale:
+        raise ValueError(
+            f"the teacher '{text}' has scale {scale}, but --scale is {config.data.scale}; "
+            f"--teacher {NO_TEACHER} trains without distillation"
+        )
+    return Path(text) if text.endswith(".safetensors") else None
+
+
+def _get_teacher(config: TrainConfig, file: Path | None, place: Workplace) -> tuple[RRDBNet, Path]:
+    """Return the teacher: loaded when a file was given, else trained first."""
+    if file is None:
+        architecture = parse(config.network.teacher)
+        about = About(kind="teacher", architecture=str(architecture))
+        schedule = config.schedule
+        network = build_network(architecture)
+        file = _train_pixels(
+            "teacher", network, about, schedule.teacher_lr, schedule.teacher_steps, place
+        )
+    return _load_teacher(file), file
+
+
+def _load_teacher(file: Path) -> RRDBNet:
+    teacher, _ = load_network(file)
+    if not isinstance(teacher, RRDBNet):
+        raise ValueError(f"'{file}' holds no teacher")
+    return teacher
+
+
+def _train_pixels(
+    name: str,
+    network: Generator | RRDBNet,
+    about: About,
+    learning_rate: float,
+    steps: int,
+    place: Workplace,
+) -> Path:
+    """Train one network on pixels, unless that is done; return its weights file."""
+    path = place.folder.weights(name)
+    if path.is_file():
+        return path
+    stage = PixelStage(
+        name,
+        _placed(network, place),
+        learning_rate=learning_rate,
+        losses=place.config.loss,
+        seed=place.config.run.seed,
+        autocast=place.config.run.precision == "bf16",
+    )
+    return train_stage(stage, steps, about, place)
+
+
+def _train_gan(
+    name: str,
+    generator: Generator,
+    about: About,
+    teacher: RRDBNet | None,
+    critic: PatchDiscriminator,
+    steps: int,
+    place: Workplace,
+) -> Path:
+    """Train a generator against a discriminator, unless that is done; return its weights file."""
+    path = place.folder.weights(name)
+    if path.is_file():
+        return path
+    torch.manual_seed(place.config.run.seed)
+    stage = GanStage(
+        name,
+        _placed(generator, place),
+        teacher=None if teacher is None else _placed(teacher, place),
+        discriminator=_placed(critic, place),
+        optimizer=place.config.optimizer,
+        losses=place.config.loss,
+        learning_rate=place.config.schedule.gan_lr,
+        seed=place.config.run.seed,
+        autocast=place.config.run.precision == "bf16",
+    )
+    return train_stage(stage, steps, about, place)
+
+
+def _placed(network: Network, place: Workplace) -> Network:
+    return network.train().to(place.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _open_workplace(
+    config: TrainConfig, out: Path, device: torch.device, *, silent: bool, force: bool
+) -> Workplace:
+    """Check the data, then open the run folder: bad data leave no folder behind."""
+    data = config.data
+    split = split_photos(Path(data.data), Path(data.validation) if data.validation else None)
+    validation = validation_pairs(split.validation, data.scale)
+    crops = PhotoCrops(
+        split.training,
+        scale=data.scale,
+        patch=data.patch,
+        batch=data.batch,
+        seed=config.run.seed,
+        cache_bytes=data.cache_mib << 20,
+    )
+    return Workplace(
+        folder=RunFolder(out, config, force=force),
+        config=config,
+        crops=crops,
+        validation=validation,
+        device=device,
+        silent=silent,
+    )
+
+
+def _finish(place: Workplace, stages: list[Path]) -> list[Path]:
+    """Write the report and the summary, which marks the run as finished."""
+    folder = place.folder
+    figures: dict[str, Any] = {"stages": {}}
+    for path in stages:
+        about = read_about(path)
+        figures["stages"][about.stage] = {
+            "file": path.name,
+            "architecture": about.architecture,
+            "steps": about.step,
+            **about.metrics,
+        }
+    architecture = parse(read_about(stages[-1]).architecture)
+    figures["reductions_against_esrgan"] = architecture_reductions(architecture)
+    cpu = [m["cpu_seconds"] for m in folder.read_metrics() if "cpu_seconds" in m]
+    figures["cpu_seconds"] = sum(cpu)
+    write_training_report(folder, figures)
+    folder.finish(figures)
+    return _written(folder)
+
+
+def _written(folder: RunFolder) -> list[Path]:
+    """Return the paths of a finished run that a user wants to know."""
+    return [*sorted(folder.path.glob("*.safetensors")), folder.report, folder.summary]
