@@ -154,10 +154,10 @@ def _cpu_beside(profile: Profile) -> Profile | None:
 def _ops(model: str, size: tuple[int, int] | None) -> OpList:
     """Return the ops of an .onnx file or an architecture string."""
     if model.endswith(".onnx") or Path(model).exists():
-        from latency.onnx_ops import fixed_input_size, from_onnx, load_onnx
+        from latency.onnx_ops import from_onnx, load_onnx, model_input
 
         loaded = load_onnx(Path(model))
-        return from_onnx(loaded, size or fixed_input_size(loaded) or DEFAULT_SIZE)
+        return from_onnx(loaded, size or model_input(loaded).fixed_size or DEFAULT_SIZE)
     from mfagan.architecture import op_list, parse
 
     try:
@@ -239,7 +239,8 @@ def _print_costs(figures: Costs) -> None:
     print(
         f"costs, fp32: {figures.macs / 1e9:.3f} GMAC, {figures.parameters:,} parameters, "
         f"{figures.activations / 1e6:.1f} M activations, "
-        f"peak {figures.peak_bytes / 2**20:.2f} MiB, memory access {figures.access_bytes / 2**30:.3f} GiB"
+        f"peak {figures.peak_bytes / 2**20:.2f} MiB, "
+        f"memory access {figures.access_bytes / 2**30:.3f} GiB"
     )
 
 

@@ -189,9 +189,12 @@ def _measured(paths: Sequence[Path], target: Target, reader: Reader) -> _Data:
         )
     targets = {_target_of(one, target.cores) for one, _ in wanted}
     devices = {one.device for one, _ in wanted}
-    if len(targets) > 1 or len(devices) > 1:
-        kinds = ", ".join(sorted({f"{one.device} {_target_of(one, None)}" for one, _ in wanted}))
-        raise ValueError(f"a profile is for one device, runtime and precision; there are {kinds}")
+    kinds = {f"{m.device} {_target_of(m, None)} {m.threads} threads" for m, _ in wanted}
+    if len(kinds) > 1:
+        raise ValueError(
+            f"a profile is for one device, runtime, precision and number of threads; there are "
+            f"{', '.join(sorted(kinds))}"
+        )
     samples = [
         Sample(
             network=one.architecture or one.model,

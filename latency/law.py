@@ -7,7 +7,7 @@
 Element-wise ops (activations, additions, batch norms) and reshapes cost nothing: mobile runtimes
 compute them inside the op before them, as TFLite's GPU delegate does with a linked addition.
 Counting additions as ops of their own predicts networks left out on the 865's GPU worse (5.0
-against 3.8 %). The exceptions, in the third law, are the activations of `UNFUSED` on quantized CPUs.
+against 3.8 %). The exceptions, in the third law, are the activations of `UNFUSED`.
 """
 
 from __future__ import annotations

@@ -1,0 +1,430 @@
+"""Read the ops of an ONNX file: any convolutional network of one image input and one output.
+
+Shapes are inferred node by node at the input size that is asked for, and whatever depends on
+constants and shapes alone (computed pads, crop bounds) is evaluated, so that a file exported with
+dynamic sizes gives the same list as one exported with that size.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from latency.canonical import canonical
+from latency.ops import OpList, OpListBuilder, Shape
+
+_KINDS = {
+    "Conv": "conv",
+    "ConvTranspose": "conv_transpose",
+    "MatMul": "matmul",
+    "Gemm": "matmul",
+    "Relu": "relu",
+    "LeakyRelu": "leaky_relu",
+    "PRelu": "prelu",
+    "Clip": "clip",
+    "Min": "clip",
+    "Max": "clip",
+    "Sigmoid": "sigmoid",
+    "Tanh": "tanh",
+    "Gelu": "gelu",
+    "Swish": "silu",
+    "HardSwish": "hardswish",
+    "HardSigmoid": "hardsigmoid",
+    "Add": "add",
+    "Sub": "sub",
+    "Mul": "mul",
+    "Div": "div",
+    "Exp": "exp",
+    "Sqrt": "sqrt",
+    "Pow": "pow",
+    "Neg": "neg",
+    "BatchNormalization": "batch_norm",
+    "AveragePool": "avg_pool",
+    "MaxPool": "max_pool",
+    "GlobalAveragePool": "global_avg_pool",
+    "ReduceMean": "reduce_mean",
+    "Resize": "resize",
+    "Upsample": "resize",
+    "Concat": "concat",
+    "Pad": "pad",
+    "Slice": "slice",
+    "Split": "slice",
+    "Gather": "gather",
+    "Expand": "gather",
+    "Tile": "gather",
+    "DepthToSpace": "depth_to_space",
+    "SpaceToDepth": "space_to_depth",
+    "Transpose": "transpose",
+    "Reshape": "reshape",
+    "Flatten": "reshape",
+    "Squeeze": "reshape",
+    "Unsqueeze": "reshape",
+    "Softmax": "softmax",
+}
+_TRANSPARENT = frozenset({"Identity", "Dropout", "Cast", "QuantizeLinear", "DequantizeLinear"})
+# Nothing happens where these leave the shape as it was.
+_SHAPERS = frozenset(
+    {"Pad", "Slice", "Split", "Expand", "Tile", "Reshape", "Flatten", "Squeeze", "Unsqueeze"}
+    | {"Resize", "Upsample", "Concat"}
+)
+_IMAGE_CHANNELS = (1, 3, 4)
+
+
+def from_onnx(model: Any, input_size: tuple[int, int] | None = None) -> OpList:
+    """Return the ops of an ONNX model at one input size.
+
+    Quantizations (QuantizeLinear, DequantizeLinear) are transparent: the list is the fp32 model's.
+
+    Args:
+        model: path of an .onnx file, or an `onnx.ModelProto`.
+        input_size: LR height and width; None takes the model's own, if it is fixed.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not an ONNX model, weights outside the file, not one image in and one out, the
+            size missing or contradicting the model's, or ops of no known class (all are listed).
+    """
+    loaded = load_onnx(model) if isinstance(model, (str, Path)) else model
+    image = model_input(loaded)
+    size = input_size or image.fixed_size
+    if size is None:
+        raise ValueError(
+            "the model takes images of any size, so the input size must be given, e.g. 128x128"
+        )
+    image.check(size)
+    return _Reader(loaded, image, size).read()
+
+
+def load_onnx(path: str | Path) -> Any:
+    """Load an ONNX file as an `onnx.ModelProto`, or say in one sentence why it cannot be."""
+    import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no ONNX file '{path}'")
+    try:
+        model = onnx.load_model_from_string(path.read_bytes())
+    except (DecodeError, ValueError) as error:
+        raise ValueError(f"'{path}' is not an ONNX file, or is damaged") from error
+    if not model.graph.node or not model.opset_import:
+        raise ValueError(f"'{path}' is not an ONNX file, or is damaged: it holds no graph")
+    if any(t.data_location == onnx.TensorProto.EXTERNAL for t in model.graph.initializer):
+        raise ValueError(
+            f"'{path}' keeps its weights in another file (external data); save it as one file"
+        )
+    return model
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelInput:
+    """A model's one input, a batch of one image.
+
+    Attributes:
+        name: of the input.
+        channels: of the image.
+        height: or None where it is dynamic.
+        width: or None where it is dynamic.
+        layout: `nchw` or `nhwc`.
+    """
+
+    name: str
+    channels: int
+    height: int | None
+    width: int | None
+    layout: str
+
+    @property
+    def fixed_size(self) -> tuple[int, int] | None:
+        """Height and width, or None where one of them is dynamic."""
+        return None if self.height is None or self.width is None else (self.height, self.width)
+
+    def check(self, size: tuple[int, int]) -> None:
+        """Refuse, by a `ValueError`, a size that the model does not take."""
+        if min(size) < 1:
+            raise ValueError(f"the input size must be positive, got {size[0]}x{size[1]}")
+        if self.height not in (None, size[0]) or self.width not in (None, size[1]):
+            raise ValueError(
+                f"the model's input is fixed to {self.height or 'any'}x{self.width or 'any'}, got "
+                f"{size[0]}x{size[1]}"
+            )
+
+    def shape(self, size: tuple[int, int]) -> tuple[int, int, int, int]:
+        """Return the tensor's shape for a height and width."""
+        if self.layout == "nhwc":
+            return (1, *size, self.channels)
+        return (1, self.channels, *size)
+
+
+def model_input(model: Any) -> ModelInput:
+    """Return a model's one input.
+
+    Raises:
+        ValueError: the model does not take one image, or does not return one tensor.
+    """
+    names = {tensor.name for tensor in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in names]
+    if len(inputs) != 1 or len(model.graph.output) != 1:
+        raise ValueError(
+            f"a model of one input and one output is needed, this has {len(inputs)} and "
+            f"{len(model.graph.output)}"
+        )
+    name = inputs[0].name
+    dims = [
+        dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else None
+        for dim in inputs[0].type.tensor_type.shape.dim
+    ]
+    if len(dims) != 4:
+        raise ValueError(
+            f"the model's input '{name}' must be a batch of images with 4 dimensions, it has "
+            f"{len(dims)}"
+        )
+    if dims[0] not in (None, 1):
+        raise ValueError(f"the model's batch must be 1 or any, it is fixed to {dims[0]}")
+    layout = {entry.key: entry.value for entry in model.metadata_props}.get("layout")
+    if layout not in ("nchw", "nhwc"):
+        last = dims[3] in _IMAGE_CHANNELS and dims[1] not in _IMAGE_CHANNELS
+        layout = "nhwc" if last else "nchw"
+    channels, height, width = dims[1:] if layout == "nchw" else (dims[3], dims[1], dims[2])
+    if channels is None:
+        raise ValueError("the model's number of input channels must be fixed")
+    return ModelInput(name=name, channels=channels, height=height, width=width, layout=layout)
+
+
+class _Reader:
+    """Walks a graph once, with the type of every tensor and the value of every constant."""
+
+    def __init__(self, model: Any, image: ModelInput, size: tuple[int, int]) -> None:
+        import onnx
+
+        self.onnx = onnx
+        if model.functions:
+            model = onnx.inliner.inline_local_functions(model)
+        self.graph = model.graph
+        self.opsets = list(model.opset_import)
+        self.versions = {entry.domain: entry.version for entry in model.opset_import}
+        self.ir_version = model.ir_version
+        self.constants: dict[str, Any] = {t.name: t for t in self.graph.initializer}
+        self.types = {
+            name: onnx.helper.make_tensor_type_proto(t.data_type, list(t.dims))
+            for name, t in self.constants.items()
+        }
+        value = next(v for v in self.graph.input if v.name == image.name)
+        self.types[image.name] = onnx.helper.make_tensor_type_proto(
+            value.type.tensor_type.elem_type, list(image.shape(size))
+        )
+        # The list's own input is (C, H, W) whatever the layout: it has the same elements.
+        self.builder = OpListBuilder((image.channels, *size))
+        self.tensors = {image.name: 0}
+        self.convolutions: set[int] = set()
+        self.unknown: set[str] = set()
+        self.lost: set[str] = set()
+
+    def read(self) -> OpList:
+        for node in self.graph.node:
+            self._read_node(node)
+        if self.unknown:
+            raise ValueError(
+                f"the model has ops of no known class: {', '.join(sorted(self.unknown))}"
+            )
+        output = self.graph.output[0].name
+        if output not in self.tensors:
+            raise ValueError(f"the model's output '{output}' does not depend on its input")
+        built = self.builder.build()
+        return canonical(OpList(built.input_shape, built.ops, self.tensors[output]))
+
+    def _read_node(self, node: Any) -> None:
+        name = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+        given = [one for one in node.input if one]
+        if self.lost.intersection(given):
+            # An op of no known class came before, so no shape is known any more; go on for names.
+            if name not in _KINDS and name not in _TRANSPARENT and name != "Shape":
+                self.unknown.add(name)
+            self.lost.update(node.output)
+        elif name in _TRANSPARENT:
+            self._pass_through(node)
+        elif all(one in self.constants for one in given):
+            self._fold(node, name)
+        elif name == "Shape":
+            self._set_shape(node)
+        elif name in _KINDS and self._reads_known(node, given):
+            self._append(node, given)
+        else:
+            self.unknown.add(name)
+            self.lost.update(node.output)
+
+    def _reads_known(self, node: Any, given: Sequence[str]) -> bool:
+        for one in given:
+            if one not in self.types:
+                raise ValueError(
+                    f"the model is damaged: {node.op_type} reads '{one}', which nothing writes"
+                )
+        # A minimum or maximum of two images is not a clip.
+        return node.op_type not in ("Min", "Max") or sum(n in self.tensors for n in given) == 1
+
+    def _pass_through(self, node: Any) -> None:
+        source, target = node.input[0], node.output[0]
+        self._reads_known(node, [source])
+        if node.op_type == "Cast" and source in self.constants:
+            self._fold(node, node.op_type)
+            return
+        for table in (self.types, self.constants, self.tensors):
+            if source in table:
+                table[target] = table[source]
+        if node.op_type == "QuantizeLinear" and self._hides_relu(node):
+            self.tensors[target] = self.builder.elementwise("relu", self.tensors[source])
+        if node.op_type in ("DequantizeLinear", "Cast"):
+            dims = self._dims(source)
+            self.types[target] = self.onnx.helper.make_tensor_type_proto(1, list(dims))
+
+    def _hides_relu(self, node: Any) -> bool:
+        """Tell whether a quantization also cuts a convolution's negative values off.
+
+        Quantizers drop a ReLU whose output's range starts at 0: the smallest integer stands for 0.
+        """
+        number = self.tensors.get(node.input[0], 0)
+        if number not in self.convolutions or len(node.input) < 3:
+            return False
+        import numpy as np
+
+        zero = self.onnx.numpy_helper.to_array(self.constants[node.input[2]])
+        return zero.dtype.kind in "iu" and bool(np.all(zero == np.iinfo(zero.dtype).min))
+
+    def _fold(self, node: Any, name: str) -> None:
+        """Evaluate a node whose inputs are constants."""
+        from onnx import numpy_helper
+        from onnx.reference import ReferenceEvaluator
+
+        feeds = {one: numpy_helper.to_array(self.constants[one]) for one in node.input if one}
+        try:
+            values = ReferenceEvaluator(node, opsets=self.versions).run(None, feeds)
+        except Exception as error:
+            raise ValueError(f"the model's constant op {name} cannot be evaluated") from error
+        for output, value in zip(node.output, values, strict=False):
+            self._set_constant(output, value)
+
+    def _set_shape(self, node: Any) -> None:
+        import numpy as np
+
+        self._reads_known(node, node.input)
+        dims = self._dims(node.input[0])
+        attributes = self._attributes(node)
+        chosen = dims[attributes.get("start", 0) : attributes.get("end", len(dims))]
+        self._set_constant(node.output[0], np.array(chosen, dtype=np.int64))
+
+    def _set_constant(self, name: str, value: Any) -> None:
+        import numpy as np
+
+        tensor = self.onnx.numpy_helper.from_array(np.asarray(value), name)
+        self.constants[name] = tensor
+        self.types[name] = self.onnx.helper.make_tensor_type_proto(
+            tensor.data_type, list(tensor.dims)
+        )
+
+    def _append(self, node: Any, given: Sequence[str]) -> None:
+        self.types.update(self._infer(node, given))
+        sources = tuple(self.tensors[one] for one in given if one in self.tensors)
+        for output in node.output:
+            if not output:
+                continue
+            before, after = self._dims(given[0]), self._dims(output)
+            identity = node.op_type in _SHAPERS and before == after
+            if identity or (node.op_type == "Transpose" and self._keeps_order(node, before)):
+                self.tensors[output] = sources[0]
+            else:
+                self.tensors[output] = self._add(node, given, sources, after)
+
+    def _add(
+        self, node: Any, given: Sequence[str], sources: tuple[int, ...], after: tuple[int, ...]
+    ) -> int:
+        kind, attributes = _KINDS[node.op_type], self._attributes(node)
+        shape: Shape = after[1:] if after and after[0] == 1 else after
+        weights = sum(math.prod(self._dims(one)) for one in given[1:] if one in self.constants)
+        if kind in ("conv", "conv_transpose"):
+            kernel = self._dims(given[1])[2:]
+            number = self.builder.add(
+                kind,
+                sources,
+                shape,
+                kernel=_pair(node, kernel),
+                stride=_pair(node, attributes.get("strides", [1] * len(kernel))),
+                groups=attributes.get("group", 1),
+                in_channels=self._dims(given[0])[1],
+                parameters=weights,
+            )
+            self.convolutions.add(number)
+            return number
+        if kind == "matmul":
+            first = self._dims(given[0])
+            channels = first[0] if attributes.get("transA") else first[-1]
+            if given[0] in self.constants:
+                weights += math.prod(first)
+            return self.builder.add(kind, sources, shape, in_channels=channels, parameters=weights)
+        if kind in ("avg_pool", "max_pool"):
+            kernel = attributes["kernel_shape"]
+            stride = attributes.get("strides", [1] * len(kernel))
+            return self.builder.add(
+                kind, sources, shape, kernel=_pair(node, kernel), stride=_pair(node, stride)
+            )
+        if kind == "reduce_mean" and self._over_image(given, attributes):
+            kind = "global_avg_pool"
+        if kind == "prelu":
+            return self.builder.add(kind, sources, shape, parameters=weights)
+        if kind == "batch_norm":
+            # Scale and bias; the running mean and variance are not trained.
+            return self.builder.add(kind, sources, shape, parameters=weights // 2)
+        return self.builder.add(kind, sources, shape)
+
+    def _over_image(self, given: Sequence[str], attributes: dict[str, Any]) -> bool:
+        axes = attributes.get("axes")
+        if axes is None and len(given) > 1:
+            axes = self.onnx.numpy_helper.to_array(self.constants[given[1]]).tolist()
+        rank = len(self._dims(given[0]))
+        return rank == 4 and axes is not None and sorted(axis % rank for axis in axes) == [2, 3]
+
+    def _keeps_order(self, node: Any, before: tuple[int, ...]) -> bool:
+        order = self._attributes(node).get("perm", list(range(len(before)))[::-1])
+        return list(order) == sorted(order)
+
+    def _infer(self, node: Any, given: Sequence[str]) -> dict[str, Any]:
+        """Infer the types of a node's outputs at the sizes at hand."""
+        onnx = self.onnx
+        try:
+            schema = onnx.defs.get_schema(
+                node.op_type, max_inclusive_version=self.versions[node.domain], domain=node.domain
+            )
+            inferred: dict[str, Any] = onnx.shape_inference.infer_node_outputs(
+                schema,
+                node,
+                {one: self.types[one] for one in given},
+                {one: self.constants[one] for one in given if one in self.constants},
+                opset_imports=self.opsets,
+                ir_version=self.ir_version,
+            )
+        except (onnx.shape_inference.InferenceError, KeyError, onnx.defs.SchemaError) as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise ValueError(f"the model does not fit this input size: {reason}") from error
+        for output in node.output:
+            known = output in inferred and all(
+                dim.HasField("dim_value") for dim in inferred[output].tensor_type.shape.dim
+            )
+            if output and not known:
+                raise ValueError(
+                    f"the output shape of {node.op_type} '{node.name}' depends on the image itself"
+                )
+        return inferred
+
+    def _dims(self, name: str) -> tuple[int, ...]:
+        return tuple(dim.dim_value for dim in self.types[name].tensor_type.shape.dim)
+
+    def _attributes(self, node: Any) -> dict[str, Any]:
+        return {a.name: self.onnx.helper.get_attribute_value(a) for a in node.attribute}
+
+
+def _pair(node: Any, values: Sequence[int]) -> tuple[int, int]:
+    if len(values) != 2:
+        raise ValueError(f"{node.op_type} over {len(values)} axes is not one of images")
+    return int(values[0]), int(values[1])
