@@ -13,7 +13,7 @@ from latency.ops import Op, OpList, Shape
 
 
 def canonical(ops: OpList) -> OpList:
-    """Return the same network in order, without unused ops, spelt-out shuffles, chains of slices."""
+    """Return the network in order, without unused ops, spelt-out shuffles, chains of slices."""
     return _renumbered(_merge_slices(_fold_shuffles(_renumbered(ops))))
 
 
