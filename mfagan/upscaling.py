@@ -204,23 +204,37 @@ def torch_model(network: nn.Module, architecture: Architecture, *, device: str =
     return Model(architecture=architecture, precision="fp32", run=run)
 
 
-def _load_weights(file: Path, chosen: str | None, threads: int, device: str) -> Model:
-    import torch
+def open_network(
+    file: str | os.PathLike[str], architecture: str | None = None
+) -> tuple[nn.Module, Architecture]:
+    """Return the network of a weights file, in eval mode; of a supernet, one SubGenerator.
 
+    Args:
+        file: `.safetensors` with a generator, a teacher or a supernet.
+        architecture: which SubGenerator of a supernet; its largest when not given.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it holds no generator, or not this architecture.
+    """
     from mfagan.checkpoint import cut_subnet, load_network, read_about
 
     about = read_about(file)
-    torch.set_num_threads(threads)
-    if about.kind == "supernet":
-        architecture = parse(chosen or about.architecture)
-        if not isinstance(architecture, MfaArchitecture):
-            raise ValueError(f"'{architecture}' cannot be cut out of a supernet")
-        network, _ = cut_subnet(file, architecture)
-        return torch_model(network, architecture, device=device)
-    plain, about = load_network(file)
-    if chosen not in (None, about.architecture):
+    chosen = parse(architecture or about.architecture) if about.kind != "discriminator" else None
+    if about.kind == "supernet" and isinstance(chosen, MfaArchitecture):
+        return cut_subnet(file, chosen)[0], chosen
+    network, about = load_network(file)
+    if chosen is None or str(chosen) != about.architecture or about.kind == "supernet":
         raise ValueError(f"'{file}' holds {about.architecture}, not '{chosen}'")
-    return torch_model(plain, parse(about.architecture), device=device)
+    return network, chosen
+
+
+def _load_weights(file: Path, chosen: str | None, threads: int, device: str) -> Model:
+    import torch
+
+    torch.set_num_threads(threads)
+    network, architecture = open_network(file, chosen)
+    return torch_model(network, architecture, device=device)
 
 
 def _load_onnx(file: Path, threads: int, device: str) -> Model:

@@ -1,0 +1,303 @@
+"""From a weights file to checked ONNX files: export, simplify, quantize, verify, write.
+
+from export.pipeline import export_files
+result = export_files("gan.safetensors", "onnx", ("fp32", "int8"), calibration="photographs")
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from export.calibration import (
+    Pair,
+    Photographs,
+    choose_photographs,
+    read_pair,
+    to_tensor,
+)
+from export.metadata import write_card
+from export.onnx_export import LEAST_OPSET, check_opset, check_size, to_onnx
+from latency.commandline import FailureError, available_cores, nearest
+from latency.files import sha256, write_bytes, write_json
+from mfagan.architecture import Architecture
+from mfagan.model_card import PRECISIONS, ModelCard
+from mfagan.upscaling import open_network
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+    from torch import nn
+
+    from export.onnx_session import Tensor
+
+TIMED_SIZE = (128, 128)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportedFile:
+    """An ONNX file and what was measured on it.
+
+    Attributes:
+        path: where it is.
+        precision: `fp32` or `int8`.
+        bytes: its size.
+        nodes: of its graph.
+        psnr_y: mean over the evaluation photographs, dB, crop of the scale; None without any.
+        loss: dB that it loses against fp32; None without evaluation photographs.
+        differences: largest absolute difference to torch by LR size, on noise for fp32, on
+            photographs for int8.
+        milliseconds: median of one frame of `timed` LR pixels on this machine's CPU.
+        timed: that frame, e.g. `128x128`.
+    """
+
+    path: Path
+    precision: str
+    bytes: int
+    nodes: int
+    psnr_y: float | None
+    loss: float | None
+    differences: dict[str, float]
+    milliseconds: float
+    timed: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportResult:
+    """What one export wrote, and how."""
+
+    architecture: str
+    scale: int
+    shape: str
+    opset: int
+    threads: int
+    checkpoint_sha256: str
+    photographs: tuple[str, ...]
+    files: tuple[ExportedFile, ...]
+    report: Path
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the result for `export.json`; paths are file names, beside that file."""
+        return {
+            "architecture": self.architecture,
+            "scale": self.scale,
+            "shape": self.shape,
+            "opset": self.opset,
+            "threads": self.threads,
+            "checkpoint_sha256": self.checkpoint_sha256,
+            "evaluation": list(self.photographs),
+            "files": [
+                {
+                    "file": file.path.name,
+                    "precision": file.precision,
+                    "bytes": file.bytes,
+                    "nodes": file.nodes,
+                    f"psnr_y_crop{self.scale}": file.psnr_y,
+                    "loss_db": file.loss,
+                    "max_difference": file.differences,
+                    "milliseconds": file.milliseconds,
+                    "timed": f"{file.timed} LR, host/cpu@onnxruntime:{file.precision}",
+                }
+                for file in self.files
+            ],
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    network: nn.Module
+    card: ModelCard
+    architecture: Architecture
+    opset: int
+    threads: int
+    seed: int
+    pairs: list[Pair]
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        return self.card.size
+
+
+def export_files(
+    weights: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    precisions: Sequence[str] = ("fp32",),
+    calibration: str | os.PathLike[str] | None = None,
+    evaluation: str | os.PathLike[str] | None = None,
+    *,
+    architecture: str | None = None,
+    size: tuple[int, int] | None = None,
+    opset: int = LEAST_OPSET,
+    threads: int | None = None,
+    seed: int = 0,
+    on_step: Callable[[str], None] = lambda _: None,
+) -> ExportResult:
+    """Export a weights file in one or more precisions; nothing is written unless all are right.
+
+    Args:
+        weights: `.safetensors` of a generator, teacher or supernet.
+        out: folder for `<architecture>_<precision>.onnx` and `export.json`.
+        precisions: of `PRECISIONS`.
+        calibration: folder of photographs for int8.
+        evaluation: folder of photographs to judge by; the calibration folder's last fifth, held
+            out, when not given.
+        architecture: which SubGenerator of a supernet; its largest when not given.
+        size: height and width of the only input, LR pixels; None for any.
+        opset: of the ONNX files, 18 or more.
+        threads: CPU threads; all cores of this process when not given.
+        seed: places the calibration crops and draws the noise of the comparison.
+        on_step: called with a few words before every step.
+
+    Raises:
+        FileNotFoundError: a file or folder is missing, or a folder holds no photograph.
+        ValueError: an argument is out of its range.
+        FailureError: fp32 differs from torch by more than 1e-5.
+    """
+    import torch
+
+    chosen = _check_precisions(precisions, calibration)
+    check_opset(opset)
+    check_size(size)
+    if Path(out).exists() and not Path(out).is_dir():
+        raise ValueError(f"--out must be a folder, '{out}' is a file")
+    threads = threads or available_cores()
+    torch.set_num_threads(threads)
+    network, parsed = open_network(weights, architecture)
+    photographs = choose_photographs(calibration, evaluation)
+    job = _Job(
+        network=network,
+        card=ModelCard.of(
+            str(parsed), precision="fp32", size=size, checkpoint_sha256=sha256(weights)
+        ),
+        architecture=parsed,
+        opset=opset,
+        threads=threads,
+        seed=seed,
+        pairs=[read_pair(path, parsed.scale, size, None) for path in photographs.evaluation],
+    )
+    return _write(job, _make(job, chosen, photographs, on_step), Path(out))
+
+
+def _check_precisions(
+    precisions: Sequence[str], calibration: str | os.PathLike[str] | None
+) -> tuple[str, ...]:
+    for precision in precisions:
+        if precision not in PRECISIONS:
+            raise ValueError(
+                f"precision must be of {', '.join(PRECISIONS)}, got '{precision}'"
+                f"{nearest(precision, PRECISIONS)}"
+            )
+    if not precisions:
+        raise ValueError(f"at least one precision of {', '.join(PRECISIONS)} is needed")
+    if "int8" in precisions and calibration is None:
+        raise ValueError("int8 needs photographs to calibrate on: give --calibration FOLDER")
+    return tuple(p for p in PRECISIONS if p in precisions)
+
+
+_Made = list[tuple["ModelProto", ExportedFile]]
+
+
+def _make(
+    job: _Job, precisions: tuple[str, ...], photographs: Photographs, on_step: Callable[[str], None]
+) -> _Made:
+    import numpy as np
+
+    from export.onnx_session import runner
+    from export.quantize import quantize_int8
+    from export.simplify import simplify
+    from export.verify import beyond_tolerance, differences, noise, photograph_inputs
+
+    inputs = noise(job.size, np.random.default_rng(job.seed))
+    on_step("export")
+    fp32 = to_onnx(job.network, size=job.size, opset=job.opset)
+    on_step("simplify")
+    fp32 = simplify(fp32, inputs, threads=job.threads)
+    write_card(fp32, job.card)
+    on_step("compare with torch")
+    found = differences(job.network, runner(fp32, job.threads), inputs)
+    if reason := beyond_tolerance(found):
+        raise FailureError(
+            f"the export of {job.architecture} is wrong, nothing was written: {reason}"
+        )
+    whole = _measure(job, fp32, job.card, found, None)
+    made = [(fp32, whole)] if "fp32" in precisions else []
+    if "int8" in precisions:
+        on_step("quantize")
+        int8 = quantize_int8(fp32, _calibration_tensors(job, photographs))
+        card = ModelCard.of(
+            job.card.architecture,
+            precision="int8",
+            size=job.size,
+            checkpoint_sha256=job.card.checkpoint_sha256,
+        )
+        write_card(int8, card)
+        on_step("measure int8")
+        found = differences(
+            job.network, runner(int8, job.threads), photograph_inputs(job.pairs, job.size)
+        )
+        made.append((int8, _measure(job, int8, card, found, whole.psnr_y)))
+    return made
+
+
+def _calibration_tensors(job: _Job, photographs: Photographs) -> Iterator[Tensor]:
+    import numpy as np
+
+    rng = np.random.default_rng(job.seed)
+    for path in photographs.calibration:
+        yield to_tensor(read_pair(path, job.architecture.scale, job.size, rng).lr, job.size)
+
+
+def _measure(
+    job: _Job,
+    model: ModelProto,
+    card: ModelCard,
+    found: dict[str, float],
+    reference: float | None,
+) -> ExportedFile:
+    import numpy as np
+
+    from export.onnx_session import runner
+    from export.verify import check_model, mean_psnr_y, milliseconds
+
+    check_model(model)
+    run = runner(model, job.threads)
+    quality = mean_psnr_y(run, job.architecture, job.size, job.pairs) if job.pairs else None
+    timed = job.size or TIMED_SIZE
+    loss = None if quality is None else (quality if reference is None else reference) - quality
+    return ExportedFile(
+        path=Path(f"{card.architecture}_{card.precision}.onnx"),
+        precision=card.precision,
+        bytes=model.ByteSize(),
+        nodes=len(model.graph.node),
+        psnr_y=quality,
+        loss=loss,
+        differences=found,
+        milliseconds=milliseconds(run, np.zeros((1, 3, *timed), np.float32)),
+        timed="x".join(map(str, timed)),
+    )
+
+
+def _write(job: _Job, made: _Made, out: Path) -> ExportResult:
+    from dataclasses import replace
+
+    files = []
+    for model, file in made:
+        path = out / file.path
+        # Deterministic: protobuf may otherwise order maps by chance.
+        write_bytes(path, model.SerializeToString(deterministic=True))
+        files.append(replace(file, path=path))
+    result = ExportResult(
+        architecture=str(job.architecture),
+        scale=job.architecture.scale,
+        shape=job.card.shape,
+        opset=job.opset,
+        threads=job.threads,
+        checkpoint_sha256=job.card.checkpoint_sha256,
+        photographs=tuple(pair.name for pair in job.pairs),
+        files=tuple(files),
+        report=out / "export.json",
+    )
+    write_json(result.report, result.to_json())
+    return result

@@ -1,0 +1,74 @@
+"""Static int8 quantization in QDQ form: what ONNX Runtime runs fast on phones and on x86."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from export.onnx_export import tidy
+
+if TYPE_CHECKING:
+    from onnx import ModelProto
+
+    from export.onnx_session import Tensor
+
+
+def quantize_int8(model: ModelProto, samples: Iterator[Tensor]) -> ModelProto:
+    """Return a model whose convolutions compute in int8: QDQ, static, per-channel weights.
+
+    It takes the sizes that the fp32 model takes, and carries its metadata.
+
+    Args:
+        model: fp32, from `to_onnx`.
+        samples: inputs that the ranges of the activations are found on (MinMax), at least one.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnx
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        CalibrationMethod,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def get_next(self) -> dict[str, Tensor] | None:
+            lr = next(samples, None)
+            return None if lr is None else {"lr": lr}
+
+    with tempfile.TemporaryDirectory() as folder:
+        fp32, prepared, quantized = (Path(folder) / f"{name}.onnx" for name in ("fp32", "p", "q"))
+        onnx.save(model, fp32)  # given a model in memory, the next line would empty its tensors
+        # Symbolic shape inference gives up on the computed padding of networks with branches;
+        # the quantizer needs types and channel counts only, which onnx's own inference finds.
+        quant_pre_process(fp32, prepared, skip_symbolic_shape=True)
+        quantize_static(
+            prepared,
+            quantized,
+            Reader(),
+            quant_format=QuantFormat.QDQ,
+            calibrate_method=CalibrationMethod.MinMax,
+            # Measured on x86 with VNNI: unsigned activations run 3 to 6 times as fast as signed
+            # ones, at the same loss. Nothing speaks against them on ARM.
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            per_channel=True,
+            nodes_to_exclude=float_nodes(onnx.load(prepared)),
+        )
+        result: ModelProto = onnx.load(quantized)
+    del result.metadata_props[:]
+    result.metadata_props.extend(model.metadata_props)
+    tidy(result)
+    return result
+
+
+def float_nodes(model: ModelProto) -> list[str]:
+    """Return the names of the nodes that stay in float."""
+    nodes = list(model.graph.node)
+    last = max(i for i, node in enumerate(nodes) if node.op_type == "Conv")
+    return [node.name for node in nodes[last + 1 :]]

@@ -1,0 +1,99 @@
+"""Prove an exported model: equal to torch on several sizes, and how good on photographs."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from export.calibration import Pair, to_tensor
+from mfagan.architecture import Architecture
+from mfagan.metrics import psnr_y
+from mfagan.upscaling import Model, upscale
+
+if TYPE_CHECKING:
+    import numpy as np
+    from onnx import ModelProto
+    from torch import nn
+
+    from export.onnx_session import Tensor
+
+TOLERANCE = 1e-5
+"""Largest difference between fp32 ONNX and torch that is let through."""
+
+SIZES = ((64, 48), (37, 41), (19, 30), (1, 1))
+"""LR sizes that a model of dynamic shape is compared on; the rests modulo 4 differ."""
+
+FIXED_INPUTS = 3
+
+
+def check_model(model: ModelProto) -> None:
+    """Run onnx's full check: types, shapes and attributes of every node."""
+    import onnx
+
+    onnx.checker.check_model(model, full_check=True)
+
+
+def noise(size: tuple[int, int] | None, rng: np.random.Generator) -> list[Tensor]:
+    """Return uniform noise: one input for each of `SIZES`, or several of the only size."""
+    import numpy as np
+
+    sizes = SIZES if size is None else (size,) * FIXED_INPUTS
+    return [rng.random((1, 3, *s), dtype=np.float32) for s in sizes]
+
+
+def photograph_inputs(pairs: Sequence[Pair], size: tuple[int, int] | None) -> list[Tensor]:
+    """Return the same sizes as `noise`, taken from photographs in turn."""
+    sizes = SIZES if size is None else (size,) * FIXED_INPUTS
+    return [to_tensor(pairs[i % len(pairs)].lr, s) for i, s in enumerate(sizes)]
+
+
+def differences(
+    network: nn.Module, run: Callable[[Tensor], Tensor], inputs: Sequence[Tensor]
+) -> dict[str, float]:
+    """Return the largest absolute difference to torch by LR size, e.g. `37x41`."""
+    import numpy as np
+    import torch
+
+    result: dict[str, float] = {}
+    for lr in inputs:
+        with torch.inference_mode():
+            expected = network(torch.from_numpy(lr)).numpy()
+        got = run(lr)
+        assert got.shape == expected.shape, (got.shape, expected.shape)
+        name = "x".join(map(str, lr.shape[2:]))
+        result[name] = max(result.get(name, 0.0), float(np.abs(got - expected).max()))
+    return result
+
+
+def beyond_tolerance(found: Mapping[str, float]) -> str | None:
+    """Return which size differs too much, as a clause of a sentence, or None; NaN is too much."""
+    bad = {size: value for size, value in found.items() if not value <= TOLERANCE}
+    if not bad:
+        return None
+    figures = ", ".join(f"{value:.2g} at {size}" for size, value in bad.items())
+    return f"it differs from torch by {figures}, more than {TOLERANCE:.0e}"
+
+
+def mean_psnr_y(
+    run: Callable[[Tensor], Tensor],
+    architecture: Architecture,
+    size: tuple[int, int] | None,
+    pairs: Sequence[Pair],
+) -> float:
+    """Return the mean PSNR on Y, in dB, of photographs, with a crop of the scale."""
+    model = Model(architecture=architecture, precision="fp32", size=size, run=run)
+    scale = architecture.scale
+    return statistics.fmean(psnr_y(upscale(pair.lr, model), pair.hr, scale) for pair in pairs)
+
+
+def milliseconds(run: Callable[[Tensor], Tensor], lr: Tensor) -> float:
+    """Return the median time of five runs on this machine, after one to warm up."""
+    run(lr)
+    times = []
+    for _ in range(5):
+        started = time.perf_counter()
+        run(lr)
+        times.append((time.perf_counter() - started) * 1000)
+    return statistics.median(times)
