@@ -1,0 +1,42 @@
+# `make demo` and `make test` need Python 3.11 or later, make and a package registry; nothing else.
+PYTHON ?= python3
+VENV ?= .venv
+OUT ?= runs/demo
+MARKERS ?= not slow and not debian and not gpu
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export ORT_DISABLE_TELEMETRY := 1
+
+.PHONY: demo test lint format clean
+
+demo: $(READY)
+	$(BIN)/python -m nas.demo --out $(OUT)
+
+test: $(READY)
+	$(BIN)/python -m pytest -m "$(MARKERS)"
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info
+
+# torch first and by its exact version, so that nothing else chooses another build of it. OpenCV's
+# ordinary wheel needs libGL and libxcb; where they are missing the headless one takes its place.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q "$$(grep '^torch==' constraints.txt)"
+	$(BIN)/python -m pip install -q -e '.[demo,dev]'
+	$(BIN)/python -c 'import cv2' 2>/dev/null || { \
+	  $(BIN)/python -m pip uninstall -q -y opencv-python && \
+	  $(BIN)/python -m pip install -q opencv-python-headless; }
+	touch $@

@@ -1,0 +1,141 @@
+"""The whole chain on photographs that come inside scikit-image and scikit-learn.
+
+    python -m nas.demo --out runs/demo
+
+It runs the public commands that a user would run, one after the other, shows each before it runs, and
+puts the results on one page. The same command again goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from latency.commandline import FailureError, Parser, add_common_flags, run
+
+TARGET = "snapdragon-865/gpu"
+INPUT = "128x128"
+TRAINING = {
+    "skimage": (
+        "astronaut.png brick.png camera.png coins.png grass.png gravel.png hubble_deep_field.jpg "
+        "ihc.png moon.png motorcycle_left.png retina.jpg rocket.jpg"
+    ).split(),
+    "sklearn": ["china.jpg", "flower.jpg"],
+}
+HELD_BACK = ("chelsea.png", "coffee.png")
+"""Photographs that nothing is trained, searched or calibrated on."""
+
+SIZES: dict[str, dict[str, str]] = {
+    "demo": {"budget": "6.5", "trials": "80", "finetune": "400"},
+    "smoke": {"budget": "3.25", "trials": "8", "finetune": "2"},
+}
+"""Budget in ms, over which about half of the recipe's space lies, trials and fine-tuning steps."""
+
+
+def collect_photos(out: Path) -> tuple[Path, Path]:
+    """Copy the packages' photographs into `out/train` and `out/held_back`; return both folders.
+
+    Raises:
+        FailureError: scikit-image or scikit-learn is not installed, or lacks a photograph.
+    """
+    try:
+        import skimage
+        import sklearn
+    except ImportError as error:
+        raise FailureError(
+            f"the demo's photographs are missing ({error}); pip install 'mfagan[demo]'"
+        ) from error
+    sources = {
+        "skimage": Path(str(skimage.__file__)).parent / "data",
+        "sklearn": Path(str(sklearn.__file__)).parent / "datasets" / "images",
+    }
+    train, held_back = out / "train", out / "held_back"
+    files = [(sources[k] / name, train) for k, names in TRAINING.items() for name in names]
+    files += [(sources["skimage"] / name, held_back) for name in HELD_BACK]
+    for source, folder in files:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not source.is_file():
+            raise FailureError(f"'{source}' is missing from the installed package")
+        if not (folder / source.name).is_file():
+            shutil.copyfile(source, folder / source.name)
+    return train, held_back
+
+
+def run_command(name: str, *arguments: str | Path) -> None:
+    """Show and run one of the project's commands.
+
+    Raises:
+        FailureError: the command failed; it has said why.
+    """
+    words = [name, *map(str, arguments)]
+    print(f"\n$ {shlex.join(words)}", flush=True)
+    script = Path(sys.executable).with_name(name)
+    status = subprocess.run([script, *words[1:]], check=False).returncode
+    if status:
+        raise FailureError(f"{name} ended with status {status}")
+
+
+def command(arguments: argparse.Namespace) -> int:
+    """Run the chain, write the report and print the summary."""
+    out: Path = arguments.out
+    size = SIZES[arguments.recipe]
+    common = ("--threads", str(arguments.threads))
+    train, held_back = collect_photos(out / "photos")
+    seed = ("--seed", str(arguments.seed))
+    run_command(
+        "mfagan-train", "--recipe", arguments.recipe, "--data", train, *seed,
+        "--out", out / "train", *common,
+    )  # fmt: skip
+    run_command(
+        "mfagan-search", "--supernet", out / "train", "--data", train, "--target", TARGET,
+        "--input", INPUT, "--budget-ms", size["budget"], "--trials", size["trials"], *seed,
+        "--finetune-steps", size["finetune"], "--out", out / "search", *common,
+    )  # fmt: skip
+    (weights,) = (out / "search").glob("*.safetensors")
+    run_command(
+        "mfagan-export", weights, "--precision", "fp32,int8", "--calibration", train,
+        "--evaluation", held_back, "--out", out / "export", *common,
+    )  # fmt: skip
+    from nas.demo_report import PRECISIONS, model_file, write_demo_report
+
+    for precision in PRECISIONS:
+        model = model_file(out / "export", precision)
+        run_command(
+            "mfagan-upscale", out / "photos" / "low_resolution", out / f"upscaled_{precision}",
+            "--model", model, *common,
+        )  # fmt: skip
+    lines = write_demo_report(out, TARGET, INPUT, float(size["budget"]))
+    print("\nWritten:", *(out / name for name in ("report.html", "summary.json")), sep="\n  ")
+    print("\n".join(["", *lines]))
+    return 0
+
+
+def build_parser() -> Parser:
+    """Return the command's parser."""
+    parser = Parser(
+        "python -m nas.demo",
+        description="Train, search, export and upscale with photographs that come inside "
+        "scikit-image and scikit-learn, and put the results on one page.",
+    )
+    parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="folder for everything")
+    parser.add_argument(
+        "--recipe", choices=tuple(SIZES), default="demo", help="smoke takes seconds, demo minutes"
+    )
+    add_common_flags(parser, "threads", "seed")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the demo and return its exit status."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    return run(build_parser(), command, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

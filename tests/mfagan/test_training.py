@@ -1,0 +1,250 @@
+import dataclasses
+import json
+import os
+import signal
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from latency.commandline import FailureError
+from mfagan import engine
+from mfagan.architecture import parse
+from mfagan.checkpoint import load_network, read_about
+from mfagan.config import resolve
+from mfagan.evaluation import mean_psnr_y
+from mfagan.photos import split_photos, validation_pairs
+from mfagan.recipes import RECIPES
+from mfagan.training import finetune, train
+
+CPU = torch.device("cpu")
+TINY = {
+    "data": {"patch": 8},
+    "network": {"teacher": "rrdb_x4_w4_b1_g2", "widths": (4, 6), "modules": (1, 2)},
+    "schedule": {"validate_every": 2, "save_every": 2},
+    "run": {"precision": "fp32"},
+}
+
+
+def config(photos, **tables):
+    return resolve(RECIPES["smoke"], TINY, {"data": {"data": str(photos)}}, tables)
+
+
+def run(photos, out, **tables):
+    return train(config(photos, **tables), out, device=CPU, silent=True)
+
+
+def weights(folder):
+    return {path.name: load_file(path) for path in folder.glob("*.safetensors")}
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(
+        a[f].keys() == b[f].keys() and all(torch.equal(a[f][k], b[f][k]) for k in a[f]) for f in a
+    )
+
+
+def metrics(folder):
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if "seconds" not in k} for line in lines]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """One finished tiny run and its photographs."""
+    import numpy as np
+
+    from mfagan.images import write_image
+
+    root = tmp_path_factory.mktemp("run")
+    rng = np.random.default_rng(0)
+    for k in range(4):
+        coarse = rng.integers(0, 256, (12, 15, 3)).astype(np.uint8)
+        write_image(root / "photos" / f"{k}.png", coarse.repeat(8, 0).repeat(8, 1))
+    run(root / "photos", root / "out")
+    return root
+
+
+def test_a_run_leaves_what_the_contract_says(finished):
+    out = finished / "out"
+    assert {p.name for p in out.iterdir()} == {
+        "checkpoints", "config.toml", "gan-discriminator.safetensors", "gan.safetensors",
+        "metrics.jsonl", "pixel.safetensors", "report.html", "samples", "summary.json",
+        "teacher.safetensors",
+    }  # fmt: skip
+    assert {p.name for p in (out / "samples").iterdir()} == {"teacher.png", "pixel.png", "gan.png"}
+    assert not list(out.rglob(".part-*"))
+    kept = sorted(p.name for p in (out / "checkpoints").glob("pixel-*"))
+    assert kept == [f"pixel-{n:07d}.safetensors" for n in (2, 4, 6)]
+    about = read_about(out / "gan.safetensors")
+    assert (about.kind, about.stage, about.step) == ("supernet", "gan", 4)
+    assert about.configuration["data"]["patch"] == 8
+    page = (out / "report.html").read_text()
+    assert page.count("<svg") > 10
+    assert "http" not in page.replace("http://www.w3.org", "")
+
+
+def test_reported_quality_is_that_of_the_written_weights(finished):
+    network, about = load_network(finished / "out" / "pixel.safetensors")
+    files = split_photos(finished / "photos").validation
+    quality = mean_psnr_y(network, validation_pairs(files, 4), 4)
+    assert about.metrics["psnr_y_crop4"] == pytest.approx(quality, abs=1e-4)
+    summary = json.loads((finished / "out" / "summary.json").read_text())
+    assert summary["stages"]["pixel"]["psnr_y_crop4"] == about.metrics["psnr_y_crop4"]
+
+
+def test_the_same_seed_gives_the_same_weights_elsewhere(finished, tmp_path):
+    run(finished / "photos", tmp_path / "other")
+    assert same(weights(finished / "out"), weights(tmp_path / "other"))
+    run(finished / "photos", tmp_path / "third", run={"seed": 1, "precision": "fp32"})
+    assert not same(weights(finished / "out"), weights(tmp_path / "third"))
+
+
+@pytest.mark.parametrize(("stage", "step"), [("teacher", 1), ("pixel", 3), ("gan", 2)])
+def test_an_interrupted_run_goes_on_bit_for_bit(finished, tmp_path, monkeypatch, stage, step):
+    draw = engine._batch
+    pending = [signal.SIGTERM]
+
+    def interrupting(place, name, at):
+        if (name, at) == (stage, step) and pending:
+            os.kill(os.getpid(), pending.pop())
+        return draw(place, name, at)
+
+    monkeypatch.setattr(engine, "_batch", interrupting)
+    out = tmp_path / "out"
+    with pytest.raises(engine.InterruptedRunError, match="stopped by SIGTERM after step"):
+        run(finished / "photos", out)
+    assert not (out / "summary.json").exists()
+    run(finished / "photos", out)
+    assert same(weights(finished / "out"), weights(out))
+    whole, resumed = metrics(finished / "out"), metrics(out)
+    steps = [(m["stage"], m["step"]) for m in resumed]
+    assert len({(s, "l1" in m or "d" in m) for s, m in zip(steps, resumed, strict=True)}) == len(
+        steps
+    )
+    assert {(m["stage"], m["step"]) for m in whole} <= set(steps)
+
+
+def test_a_finished_run_is_left_alone_and_another_one_refused(finished, tmp_path):
+    out = finished / "out"
+    before = {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.is_file()}
+    run(finished / "photos", out)
+    with pytest.raises(ValueError, match=r"another configuration \(schedule.gan_steps: 4 -> 5\)"):
+        run(finished / "photos", out, schedule={"gan_steps": 5})
+    assert before == {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.is_file()}
+    stranger = tmp_path / "stranger"
+    stranger.mkdir()
+    (stranger / "thesis.txt").touch()
+    with pytest.raises(ValueError, match="holds no run"):
+        run(finished / "photos", stranger)
+
+
+def test_force_moves_the_old_run_aside(finished, tmp_path):
+    out = tmp_path / "out"
+    tables = {"schedule": {"gan_steps": 0, "pixel_steps": 2}}
+    run(finished / "photos", out, **tables)
+    tables["schedule"]["pixel_steps"] = 3
+    train(config(finished / "photos", **tables), out, device=CPU, silent=True, force=True)
+    assert read_about(out / "pixel.safetensors").step == 3
+    assert read_about(tmp_path / "out.old-1" / "pixel.safetensors").step == 2
+
+
+def test_a_damaged_state_is_named(finished, tmp_path):
+    out = tmp_path / "out"
+    run(finished / "photos", out, schedule={"gan_steps": 0, "pixel_steps": 2})
+    (out / "summary.json").unlink()
+    (out / "pixel.safetensors").unlink()
+    (out / "checkpoints" / "state.pt").write_bytes(b"PK nonsense")
+    with pytest.raises(ValueError, match=r"state\.pt' is damaged"):
+        run(finished / "photos", out, schedule={"gan_steps": 0, "pixel_steps": 2})
+
+
+def test_losses_that_stay_infinite_stop_the_run(finished, tmp_path):
+    with pytest.raises(FailureError, match="10 steps in a row were not finite: stage pixel, step"):
+        run(
+            finished / "photos",
+            tmp_path / "out",
+            schedule={"gan_steps": 0, "pixel_steps": 40, "pixel_lr": 1e30, "warmup_steps": 0},
+        )
+
+
+def test_one_architecture_alone_and_without_teacher(finished, tmp_path):
+    out = tmp_path / "out"
+    run(
+        finished / "photos",
+        out,
+        data={"scale": 2},
+        network={"architecture": "mfa_x2_w4_c2-1_s0-2", "teacher": "none"},
+    )
+    network, about = load_network(out / "gan.safetensors")
+    assert about.kind == "generator"
+    assert network(torch.rand(1, 3, 5, 6)).shape == (1, 3, 10, 12)
+    assert not (out / "teacher.safetensors").exists()
+
+
+def test_a_teacher_can_be_given_by_its_file(finished, tmp_path):
+    teacher = finished / "out" / "teacher.safetensors"
+    run(finished / "photos", tmp_path / "out", network={"teacher": str(teacher)})
+    ours = weights(finished / "out")["gan.safetensors"]
+    theirs = weights(tmp_path / "out")["gan.safetensors"]
+    assert ours.keys() == theirs.keys()
+
+
+@pytest.mark.parametrize(
+    ("tables", "sentence"),
+    [
+        ({"network": {"architecture": "mfa_x3_w4_c2_s0"}}, "has scale 3, but --scale is 4"),
+        ({"network": {"architecture": "rrdb_x4_w4_b1_g2"}}, "must be an mfa architecture"),
+        ({"network": {"architecture": "nonsense"}}, "grammar"),
+        ({"network": {"teacher": "mfa_x4_w4_c2_s0"}}, "--teacher must be an rrdb"),
+        ({"network": {"discriminator": "vgg"}}, "grammar is patchgan"),
+        ({"data": {"scale": 2}}, "--teacher none"),
+        ({"schedule": {"teacher_steps": 0}}, "--teacher-steps must be above 0"),
+        ({"network": {"widths": (6, 4)}}, "ascending"),
+        ({"data": {"data": "/missing"}}, "is not a folder"),
+    ],
+)
+def test_contradictions_leave_no_folder(finished, tmp_path, tables, sentence):
+    with pytest.raises((ValueError, FileNotFoundError), match=sentence):
+        run(finished / "photos", tmp_path / "out", **tables)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("stage", ["gan", "pixel"])
+def test_finetuning_trains_a_cut_subnet(finished, tmp_path, stage):
+    architecture = parse("mfa_x4_w4_c2-3_s0-1")
+    source = finished / "out" / f"{stage}.safetensors"
+    path = finetune(
+        source,
+        architecture,
+        3,
+        config(finished / "photos"),
+        tmp_path / stage,
+        device=CPU,
+        silent=True,
+    )
+    network, about = load_network(path)
+    assert (about.kind, about.architecture, about.step) == ("generator", str(architecture), 3)
+    cut = load_network(source)[0].cut(architecture)
+    assert any(
+        not torch.equal(a, b) for a, b in zip(network.parameters(), cut.parameters(), strict=True)
+    )
+    names = {name for m in metrics(tmp_path / stage) for name in m}
+    assert ("adversarial" in names) == (stage == "gan")
+
+
+def test_finetuning_needs_a_supernet(finished, tmp_path):
+    with pytest.raises(ValueError, match="holds a teacher"):
+        finetune(
+            finished / "out" / "teacher.safetensors", parse("mfa_x4_w4_c2_s0"), 1,
+            config(finished / "photos"), tmp_path / "x", device=CPU, silent=True,
+        )  # fmt: skip
+
+
+def test_learning_rates_rise_and_fall():
+    schedule = dataclasses.replace(resolve().schedule, warmup_steps=10)
+    rates = [engine.learning_rate(1.0, step, 1000, schedule) for step in range(1000)]
+    assert rates[0] == pytest.approx(0.1, rel=1e-3)
+    assert max(rates) == pytest.approx(1.0, rel=1e-3)
+    assert rates[505] == pytest.approx(0.5, abs=0.02)
+    assert rates[-1] == pytest.approx(0.01, rel=1e-2)
