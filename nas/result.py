@@ -1,0 +1,142 @@
+"""What a search found: its trials, the front, the chosen architecture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from latency.profile import Profile
+from mfagan.architecture import MfaArchitecture, parse
+from mfagan.space import SearchSpace
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialRecord:
+    """One finished trial.
+
+    Attributes:
+        number: in the study; a failed trial leaves a gap.
+        architecture: canonical string.
+        quality: in dB; of a rejected candidate None, for it was never evaluated.
+        latency_ms: predicted for the target.
+        reason: why the candidate was rejected; empty when it is feasible.
+        repeated: the quality was known from an earlier trial.
+        sampler: what suggested it; `warm start` for the members that are tried first.
+    """
+
+    number: int
+    architecture: str
+    quality: float | None
+    latency_ms: float
+    reason: str
+    repeated: bool
+    sampler: str
+
+    @property
+    def feasible(self) -> bool:
+        """Whether the candidate is within the budget and the space."""
+        return not self.reason
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchResult:
+    """A finished search.
+
+    Attributes:
+        trials: every finished trial, in order.
+        profile: of the target; says device, runtime and precision.
+        size: LR height and width of the predictions.
+        budget_ms: the largest latency allowed.
+        metric: name of the quality, e.g. `psnr_y_crop4`.
+        bicubic: quality of bicubic interpolation on the same photographs, dB.
+        space: that was searched.
+        seed: of the search.
+        identity: what the study was made with, by name (see `nas.study`).
+    """
+
+    trials: tuple[TrialRecord, ...]
+    profile: Profile
+    size: tuple[int, int]
+    budget_ms: float
+    metric: str
+    bicubic: float
+    space: SearchSpace
+    seed: int
+    identity: Mapping[str, str]
+
+    @cached_property
+    def feasible(self) -> tuple[TrialRecord, ...]:
+        """The first trial of every distinct feasible architecture."""
+        first: dict[str, TrialRecord] = {}
+        for trial in self.trials:
+            if trial.feasible:
+                first.setdefault(trial.architecture, trial)
+        return tuple(first.values())
+
+    @cached_property
+    def front(self) -> tuple[TrialRecord, ...]:
+        """Feasible architectures that no other beats in both figures, the fastest first."""
+        return tuple(pareto(self.feasible))
+
+    @property
+    def chosen(self) -> TrialRecord:
+        """The feasible architecture of the best quality; of equals, the fastest."""
+        return self.front[-1]
+
+    @property
+    def chosen_architecture(self) -> MfaArchitecture:
+        """The architecture of `chosen`."""
+        architecture = parse(self.chosen.architecture)
+        assert isinstance(architecture, MfaArchitecture)
+        return architecture
+
+    @property
+    def rejected_share(self) -> float:
+        """Share of the trials that were rejected before evaluation, 0 to 1."""
+        return sum(not trial.feasible for trial in self.trials) / len(self.trials)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the search as JSON values."""
+        height, width = self.size
+        return {
+            "target": str(self.profile.target),
+            "device": self.profile.device,
+            "runtime": self.profile.runtime,
+            "precision": self.profile.precision,
+            "input": f"{height}x{width}",
+            "budget_ms": self.budget_ms,
+            "metric": self.metric,
+            "bicubic": self.bicubic,
+            "seed": self.seed,
+            "identity": dict(self.identity),
+            "rejected_share": self.rejected_share,
+            "distinct_feasible": len(self.feasible),
+            "front": [trial.architecture for trial in self.front],
+            "trials": [
+                {
+                    "number": trial.number,
+                    "architecture": trial.architecture,
+                    self.metric: trial.quality,
+                    "latency_ms": trial.latency_ms,
+                    "feasible": trial.feasible,
+                    "reason": trial.reason,
+                    "repeated": trial.repeated,
+                    "sampler": trial.sampler,
+                }
+                for trial in self.trials
+            ],
+        }
+
+
+def pareto(trials: Iterable[TrialRecord]) -> list[TrialRecord]:
+    """Return the trials that no other beats in latency and quality, the fastest first."""
+    front: list[TrialRecord] = []
+    best = float("-inf")
+    for trial in sorted(trials, key=lambda t: (t.latency_ms, -(t.quality or 0.0), t.number)):
+        assert trial.quality is not None
+        if trial.quality > best:
+            best = trial.quality
+            front.append(trial)
+    return front

@@ -1,0 +1,112 @@
+"""The space as Optuna sees it: parameters, samplers, and the members that are tried first."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from typing import TYPE_CHECKING
+
+from mfagan.architecture import MfaArchitecture
+from mfagan.space import SearchSpace
+
+if TYPE_CHECKING:
+    from optuna import Trial
+    from optuna.samplers import BaseSampler
+
+SAMPLERS = ("auto", "tpe", "nsga2", "gp", "random")
+TPE_MOST = 1000
+"""`auto` takes TPE up to so many trials, NSGA-II beyond: TPE's suggestions grow slow."""
+POPULATION = 20
+WARM_STARTS = 5
+"""The most members that are tried before the sampler is asked: `--trials` must be at least this."""
+_SPREAD = (0.5, 0.25, 0.75)
+
+
+def chosen_sampler(name: str, trials: int) -> str:
+    """Return the sampler that `auto` means for a number of trials."""
+    if name != "auto":
+        return name
+    return "tpe" if trials <= TPE_MOST else "nsga2"
+
+
+def make_sampler(name: str, seed: int, position: int) -> BaseSampler:
+    """Return a sampler for one trial.
+
+    Every trial has a sampler of its own, whose seed follows from the run's and the trial's
+    position: a resumed study suggests what an uninterrupted one would have.
+
+    Args:
+        name: one of `SAMPLERS` but `auto`.
+        seed: of the run.
+        position: trials before this one.
+    """
+    from optuna.exceptions import ExperimentalWarning
+    from optuna.samplers import GPSampler, NSGAIISampler, RandomSampler, TPESampler
+
+    own = int.from_bytes(hashlib.sha256(f"{seed}/{position}".encode()).digest()[:4], "big")
+    if name == "tpe":
+        with warnings.catch_warnings():
+            # `group` learns the parameters of the later modules from the trials that have them.
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            return TPESampler(multivariate=True, group=True, seed=own)
+    if name == "nsga2":
+        return NSGAIISampler(population_size=POPULATION, seed=own)
+    if name == "gp":
+        return GPSampler(seed=own)
+    assert name == "random", name
+    return RandomSampler(seed=own)
+
+
+def suggest(trial: Trial, space: SearchSpace, sampler: str) -> MfaArchitecture:
+    """Return the combination that a trial suggests; it may miss the reductions.
+
+    Parameters are asked for as they are defined: `convolutions_i` and `branch_i` only for the
+    modules there are. NSGA-II and GP learn nothing of a parameter that some trials lack, so they
+    are asked for those of all modules, and the last ones go unused.
+    """
+    width = _choose(trial, "width", space.widths)
+    modules = _choose(trial, "modules", space.modules)
+    asked = space.modules[-1] if sampler in ("nsga2", "gp") else modules
+    convolutions, branches = [], []
+    for i in range(asked):
+        convolutions.append(_choose(trial, f"convolutions_{i}", space.convolutions))
+        branches.append(_choose(trial, f"branch_{i}", space.branches))
+    return MfaArchitecture(
+        scale=space.scale,
+        width=width,
+        convolutions=tuple(convolutions[:modules]),
+        branches=tuple(branches[:modules]),
+    )
+
+
+def parameters_of(architecture: MfaArchitecture) -> dict[str, int]:
+    """Return the parameters that `suggest` turns into an architecture."""
+    parameters = {"width": architecture.width, "modules": len(architecture.convolutions)}
+    for i, (c, s) in enumerate(zip(architecture.convolutions, architecture.branches, strict=True)):
+        parameters |= {f"convolutions_{i}": c, f"branch_{i}": s}
+    return parameters
+
+
+def warm_starts(space: SearchSpace) -> list[MfaArchitecture]:
+    """Return the members that are tried first: largest, smallest, a few evenly between."""
+    spread = [space.largest, space.smallest]
+    for share in _SPREAD:
+        width, modules, convolutions, branch = (
+            choices[round(share * (len(choices) - 1))]
+            for choices in (space.widths, space.modules, space.convolutions, space.branches)
+        )
+        member = MfaArchitecture(
+            scale=space.scale,
+            width=width,
+            convolutions=(convolutions,) * modules,
+            branches=(branch,) * modules,
+        )
+        if space.contains(member):
+            spread.append(member)
+    return list(dict.fromkeys(spread))
+
+
+def _choose(trial: Trial, name: str, choices: tuple[int, ...]) -> int:
+    value = trial.suggest_categorical(name, choices)
+    assert isinstance(value, int)
+    return value

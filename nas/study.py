@@ -1,0 +1,293 @@
+"""The Optuna study: maximise quality, keep the budget, go on where an earlier run stopped.
+
+Constraints are told with `trial.set_constraint`; a rejected candidate is COMPLETE with bicubic's
+quality, because samplers learn from completed trials only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from latency.commandline import FailureError
+from latency.progress import Progress
+from mfagan.space import SearchSpace
+from nas.objective import Objective, Score, pairs_digest
+from nas.result import SearchResult, TrialRecord
+from nas.sampling import chosen_sampler, make_sampler, parameters_of, suggest, warm_starts
+
+if TYPE_CHECKING:
+    from optuna import Study, Trial
+    from optuna.storages import BaseStorage
+    from optuna.trial import FrozenTrial
+
+JOURNAL = "journal:"
+WARM_START = "warm start"
+_RECORD = "mfagan"
+_IDENTITY = "mfagan_identity"
+
+
+def identity_of(objective: Objective, supernet_sha256: str, seed: int) -> dict[str, str]:
+    """Return everything that must be the same when a study goes on, by name."""
+    profile = json.dumps(asdict(objective.profile), sort_keys=True)
+    height, width = objective.size
+    return {
+        "supernet": supernet_sha256,
+        "space": objective.space.to_json(),
+        "data": pairs_digest(objective.pairs),
+        "target": str(objective.profile.target),
+        "profile": hashlib.sha256(profile.encode()).hexdigest(),
+        "input": f"{height}x{width}",
+        "budget_ms": f"{objective.budget_ms!r}",
+        "seed": f"{seed}",
+    }
+
+
+def check_budget(objective: Objective) -> None:
+    """Check that the fastest member of the space is within the budget.
+
+    Every law of latency rises with every op and every channel, so the smallest is the fastest.
+
+    Raises:
+        FailureError: nothing in the space can be.
+    """
+    smallest = objective.space.smallest
+    latency = objective.latency_ms(smallest)
+    if latency > objective.budget_ms:
+        raise _no_candidate(objective, str(smallest), latency)
+
+
+def search(
+    objective: Objective,
+    *,
+    trials: int,
+    sampler: str,
+    seed: int,
+    storage: str,
+    name: str,
+    supernet_sha256: str,
+    shared: bool = False,
+    silent: bool = False,
+) -> SearchResult:
+    """Run the trials of a study that are still missing and return what it found.
+
+    Args:
+        objective: scores the candidates.
+        trials: finished trials that the study is to have; repeated candidates count.
+        sampler: one of `nas.sampling.SAMPLERS`.
+        seed: of the search; the same seed gives the same trials.
+        storage: `journal:PATH`, or a URL of a database that Optuna knows.
+        name: of the study in its storage.
+        supernet_sha256: of the supernet's weights file.
+        shared: other processes may be at work on the study; trials that are running are theirs.
+        silent: show no progress.
+
+    Raises:
+        ValueError: the study was made with something else, or the storage is not one.
+        FailureError: no candidate is within the budget, or another process uses the study.
+    """
+    import optuna
+
+    check_budget(objective)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    identity = identity_of(objective, supernet_sha256, seed)
+    method = chosen_sampler(sampler, trials)
+    with contextlib.ExitStack() as stack:
+        if not shared:
+            stack.enter_context(_only_process(storage))
+        study = _open_study(storage, name, identity)
+        if not shared:
+            _forget_running(study)
+        records = _finished(study)
+        for record in records:
+            _remember(objective, record)
+        progress = Progress("search", trials, initial=min(len(records), trials), silent=silent)
+        with progress:
+            while len(records) < trials:
+                _run_trial(study, objective, method, seed)
+                records = _finished(study)
+                if shared:
+                    for record in records:
+                        _remember(objective, record)
+                progress.update(_note(records))
+    if not any(record.feasible for record in records):
+        nearest = min(records, key=lambda record: record.latency_ms)
+        raise _no_candidate(objective, nearest.architecture, nearest.latency_ms)
+    return SearchResult(
+        trials=tuple(records),
+        profile=objective.profile,
+        size=objective.size,
+        budget_ms=objective.budget_ms,
+        metric=objective.metric,
+        bicubic=objective.bicubic,
+        space=objective.space,
+        seed=seed,
+        identity=identity,
+    )
+
+
+def open_storage(text: str) -> BaseStorage:
+    """Return the storage that `journal:PATH` or a database's URL names.
+
+    Raises:
+        ValueError: it names none, or its journal is damaged.
+    """
+    import optuna
+    from optuna.storages.journal import JournalFileBackend
+
+    path = text.removeprefix(JOURNAL)
+    try:
+        if path != text:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            return optuna.storages.JournalStorage(JournalFileBackend(path))
+        return optuna.storages.RDBStorage(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"the journal '{path}' is damaged ({error}); move it aside") from error
+    except (ValueError, ImportError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"--storage '{text}' cannot be opened: {reason}; give journal:PATH or the URL of a "
+            "database, e.g. postgresql://user@host/name"
+        ) from error
+
+
+@contextlib.contextmanager
+def _only_process(storage: str) -> Iterator[None]:
+    """Hold a journal for this process, so that trials left running are known to be dead."""
+    path = Path(storage.removeprefix(JOURNAL))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise FailureError(
+                f"another process is searching with '{path}'; wait for it, or share a study by "
+                "--storage"
+            ) from error
+        yield
+
+
+def _open_study(storage: str, name: str, identity: Mapping[str, str]) -> Study:
+    """Open or make the study and refuse one that was made with something else."""
+    import optuna
+
+    study = optuna.create_study(
+        storage=open_storage(storage), study_name=name, direction="maximize", load_if_exists=True
+    )
+    theirs = study.user_attrs.get(_IDENTITY)
+    if theirs is None:
+        if study.get_trials(deepcopy=False):
+            raise ValueError(f"the study '{name}' in '{storage}' was not made by mfagan-search")
+        study.set_user_attr(_IDENTITY, dict(identity))
+        return study
+    changed = [
+        f"{key}: {_shown(theirs.get(key, ''))} -> {_shown(value)}"
+        for key, value in identity.items()
+        if theirs.get(key) != value
+    ]
+    if changed:
+        raise ValueError(
+            f"the study in '{storage}' was made with something else ({'; '.join(changed)}); give "
+            "another --out (or --study, with a --storage), or what it was made with"
+        )
+    return study
+
+
+def _shown(value: str) -> str:
+    return value[:12] if len(value) == 64 else value
+
+
+def _forget_running(study: Study) -> None:
+    """Mark trials that a killed process left running as failed; they are run anew."""
+    from optuna.trial import TrialState
+
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        study.tell(trial.number, state=TrialState.FAIL)
+
+
+def _run_trial(study: Study, objective: Objective, method: str, seed: int) -> None:
+    from optuna.trial import TrialState
+
+    alive = study.get_trials(
+        deepcopy=False, states=(TrialState.COMPLETE, TrialState.RUNNING, TrialState.WAITING)
+    )
+    waiting = [trial for trial in alive if trial.state == TrialState.WAITING]
+    if not waiting:
+        _enqueue_warm_start(study, objective.space, alive)
+    study.sampler = make_sampler(method, seed, len(alive) - len(waiting))
+    trial = study.ask()
+    try:
+        architecture = suggest(trial, objective.space, method)
+        repeated = objective.knows(architecture)
+        score = objective.score(architecture)
+    except BaseException:
+        study.tell(trial, state=TrialState.FAIL)
+        raise
+    _tell(study, trial, score, repeated, method)
+
+
+def _enqueue_warm_start(study: Study, space: SearchSpace, alive: list[FrozenTrial]) -> None:
+    """Enqueue the next of the members that are tried first, if one is left."""
+    tried = [trial.system_attrs.get("fixed_params") for trial in alive]
+    for member in warm_starts(space):
+        if (parameters := parameters_of(member)) not in tried:
+            study.enqueue_trial(parameters, user_attrs={WARM_START: True})
+            return
+
+
+def _tell(study: Study, trial: Trial, score: Score, repeated: bool, method: str) -> None:
+    for name, value in score.constraints.items():
+        trial.set_constraint(name, value)
+    record: dict[str, Any] = {
+        "architecture": score.architecture,
+        "quality": None if score.reason else score.quality,
+        "latency_ms": score.latency_ms,
+        "reason": score.reason,
+        "repeated": repeated,
+        "sampler": WARM_START if WARM_START in trial.user_attrs else method,
+    }
+    trial.set_user_attr(_RECORD, record)
+    study.tell(trial, score.quality)
+
+
+def _finished(study: Study) -> list[TrialRecord]:
+    from optuna.trial import TrialState
+
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return [TrialRecord(number=trial.number, **trial.user_attrs[_RECORD]) for trial in complete]
+
+
+def _remember(objective: Objective, record: TrialRecord) -> None:
+    if record.quality is not None:
+        objective.remember(record.architecture, record.quality)
+
+
+def _note(records: list[TrialRecord]) -> str:
+    best = max(
+        (record for record in records if record.feasible),
+        key=lambda record: (record.quality or 0.0, -record.latency_ms),
+        default=None,
+    )
+    if best is None:
+        return "nothing within the budget yet"
+    return f"best {best.quality:.2f} dB at {best.latency_ms:.2f} ms"
+
+
+def _no_candidate(objective: Objective, architecture: str, latency: float) -> FailureError:
+    return FailureError(
+        f"no candidate is within {objective.budget_ms:g} ms on {objective.profile.target} at "
+        f"{objective.size[0]}x{objective.size[1]}; the nearest is {architecture} with "
+        f"{latency:.2f} ms: --budget-ms {_rounded_up(latency):g} would do"
+    )
+
+
+def _rounded_up(latency: float) -> float:
+    """Return a budget with two decimals that holds a latency."""
+    hundredths = int(latency * 100)
+    return (hundredths + 1) / 100
