@@ -140,14 +140,14 @@ def fit_best(samples: Sequence[Sample], precision: str) -> list[Fit]:
     Raises:
         ValueError: fewer than 4 networks.
     """
+    # Without an op that does not fuse, the coefficient of such ops cannot be known.
+    unfused = any(op.kind in law.UNFUSED for sample in samples for op in sample.ops.ops)
     allowed = [
         name
         for name, coefficients in law.COEFFICIENTS.items()
-        if len(samples) > len(coefficients) or name == "macs"
+        if name == "macs"
+        or (len(samples) > len(coefficients) and (unfused or "unfused_ns" not in coefficients))
     ]
-    if not any(op.kind in law.UNFUSED for sample in samples for op in sample.ops.ops):
-        # Without such an op its coefficient cannot be known.
-        allowed.remove("macs_unfused")
     fits = [fit(samples, name, precision) for name in allowed]
     return sorted(fits, key=lambda one: one.left_out_percent)
 
@@ -201,9 +201,9 @@ def make_profile(
         sizes=tuple(sorted(sizes)),
         gmacs=(_round(min(gmacs)), _round(max(gmacs))),
         ops=tuple(sorted({op.kind for sample in samples for op in sample.ops.ops})),
-        fit_error_percent=round(_mean_percent(fitted.errors), 2),
-        left_out_error_percent=round(fitted.left_out_percent, 2),
-        left_out_worst_percent=round(max(abs(e) for e in fitted.left_out.values()) * 100, 2),
+        fit_error_percent=_round(_mean_percent(fitted.errors)),
+        left_out_error_percent=_round(fitted.left_out_percent),
+        left_out_worst_percent=_round(max(abs(e) for e in fitted.left_out.values()) * 100),
         interval=_round(interval(fitted.left_out)),
         date=max(source.last_date for source in sources),
         sources=tuple(sources),
