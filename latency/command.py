@@ -154,7 +154,8 @@ def _cpu_beside(profile: Profile) -> Profile | None:
 def _ops(model: str, size: tuple[int, int] | None) -> OpList:
     """Return the ops of an .onnx file or an architecture string."""
     if model.endswith(".onnx") or Path(model).exists():
-        from latency.onnx_ops import from_onnx, load_onnx, model_input
+        from latency.onnx_model import load_onnx, model_input
+        from latency.onnx_ops import from_onnx
 
         loaded = load_onnx(Path(model))
         return from_onnx(loaded, size or model_input(loaded).fixed_size or DEFAULT_SIZE)

@@ -17,7 +17,7 @@ from typing import Any
 
 from latency.commandline import FailureError
 from latency.measurement import Measurement
-from latency.onnx_ops import load_onnx, model_input
+from latency.onnx_model import load_onnx, model_input
 from latency.progress import Progress
 from latency.target import PRECISIONS
 

@@ -66,7 +66,7 @@ class Prediction:
 
     def __str__(self) -> str:
         return (
-            f"{self.ms:.3g} ms ({self.low_ms:.3g} to {self.high_ms:.3g} at "
+            f"{_three(self.ms)} ms ({_three(self.low_ms)} to {_three(self.high_ms)} at "
             f"{self.confidence:.0%}; {self.runtime} {self.precision} on {self.unit})"
         )
 
@@ -107,6 +107,11 @@ def predict(ops: OpList, profile: Profile) -> Prediction:
         unit=profile.unit,
         breakdown=tuple(parts),
     )
+
+
+def _three(value: float) -> str:
+    """Return a number with three digits, or all of those before the point."""
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _extrapolation(
