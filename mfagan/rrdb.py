@@ -31,10 +31,10 @@ class DenseBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, width, H, W) to the same shape."""
-        joined = x
+        features, joined = [x], x
         for layer in (self.conv1, self.conv2, self.conv3, self.conv4):
-            features = F.leaky_relu(layer(joined), 0.2)
-            joined = torch.cat((joined, features), 1)
+            features.append(F.leaky_relu(layer(joined), 0.2))
+            joined = torch.cat(features, 1)
         return self.conv5(joined) * 0.2 + x
 
 

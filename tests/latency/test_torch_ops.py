@@ -38,10 +38,6 @@ def test_generators_equal_their_architecture(name):
         assert from_torch(generator, size) == op_list(architecture, *size)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="the module joins (joined, features), the architecture's list every feature anew",
-)
 def test_rrdbnet_equals_its_architecture():
     architecture = parse("rrdb_x4_w16_b2_g8")
     assert from_torch(RRDBNet(architecture), (9, 12)) == op_list(architecture, 9, 12)
