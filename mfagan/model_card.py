@@ -121,8 +121,10 @@ class ModelCard:
         """
         names = list(ModelCard.__dataclass_fields__)
         missing = [name for name in names if name not in metadata]
+        if len(missing) == len(names):
+            raise ValueError("it carries no mfagan metadata")
         if missing:
-            raise ValueError(f"it carries no mfagan metadata ({', '.join(missing)} missing)")
+            raise ValueError(f"its metadata lack {', '.join(missing)}")
         values: dict[str, str | int] = {name: metadata[name] for name in names}
         for name in ("scale", "receptive_radius", "alignment"):
             text = metadata[name]
