@@ -28,8 +28,8 @@ def prepare_torch(device: str, threads: int) -> torch.device:
 def _keep_freed_memory() -> None:
     """Let glibc keep the memory of activations between steps instead of returning it.
 
-    Tensors of some megabytes are otherwise mapped and zeroed anew at every step: 8,000 page faults a
-    step of the demo's supernet instead of 200, and a sixth more CPU time.
+    Tensors of some megabytes are otherwise mapped and zeroed anew at every step: 8,000 page
+    faults a step of the demo's supernet instead of 200, and a sixth more CPU time.
     """
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none

@@ -86,17 +86,9 @@ class RunFolder:
         with self.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
-    def read_metrics(self) -> Iterator[dict[str, Any]]:
-        """Yield every whole line of figures; a last one that a crash cut off is left out."""
-        if not self.metrics.is_file():
-            return
-        for line in self.metrics.read_text(encoding="utf-8").splitlines(keepends=True):
-            if line.endswith("\n"):
-                yield json.loads(line)
-
     def forget_metrics_after(self, stage: str, step: int) -> None:
         """Drop the figures that a resumed run will write again."""
-        kept = [m for m in self.read_metrics() if m["stage"] != stage or m["step"] <= step]
+        kept = [m for m in read_metrics(self.metrics) if m["stage"] != stage or m["step"] <= step]
         write_text(self.metrics, "".join(json.dumps(m) + "\n" for m in kept))
 
     def save_state(self, state: dict[str, Any]) -> None:
@@ -139,6 +131,15 @@ class RunFolder:
     def finish(self, summary: dict[str, Any]) -> None:
         """Write the final figures, which marks the run as finished."""
         write_json(self.summary, summary)
+
+
+def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield every whole line of a metrics file; a last one that a crash cut off is left out."""
+    if not path.is_file():
+        return
+    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+        if line.endswith("\n"):
+            yield json.loads(line)
 
 
 def _unused(path: Path) -> Path:

@@ -24,7 +24,7 @@ from mfagan.engine import Workplace, train_stage
 from mfagan.generator import Generator
 from mfagan.photos import PhotoCrops, split_photos, validation_pairs
 from mfagan.rrdb import RRDBNet
-from mfagan.run_folder import RunFolder
+from mfagan.run_folder import RunFolder, read_metrics
 from mfagan.space import SearchSpace
 from mfagan.stages import GanStage, PixelStage
 from mfagan.training_report import write_training_report
@@ -310,7 +310,7 @@ def _finish(place: Workplace, stages: list[Path]) -> list[Path]:
         }
     architecture = parse(read_about(stages[-1]).architecture)
     figures["reductions_against_esrgan"] = architecture_reductions(architecture)
-    cpu = [m["cpu_seconds"] for m in folder.read_metrics() if "cpu_seconds" in m]
+    cpu = [m["cpu_seconds"] for m in read_metrics(folder.metrics) if "cpu_seconds" in m]
     figures["cpu_seconds"] = sum(cpu)
     write_training_report(folder, figures)
     folder.finish(figures)

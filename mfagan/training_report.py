@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mfagan.images import read_image
 from mfagan.page import chart, data_uri, heading, page, table
-from mfagan.run_folder import RunFolder
+from mfagan.run_folder import RunFolder, read_metrics
 
 _NOT_CURVES = {"stage", "step", "skipped", "seconds", "cpu_seconds"}
 
@@ -15,7 +16,11 @@ def write_training_report(folder: RunFolder, figures: dict[str, Any]) -> None:
     """Write `report.html` of a run folder from its metrics, samples and final figures."""
     from latency.files import write_text
 
-    sections = [heading("Stages"), _stages(figures["stages"]), *training_curves(folder)]
+    sections = [
+        heading("Stages"),
+        _stages(figures["stages"]),
+        *training_curves(read_metrics(folder.metrics)),
+    ]
     sections.append(heading("Samples", "LR by nearest neighbour | SR | HR"))
     for file in sorted(folder.samples.glob("*.png")):
         picture = data_uri(read_image(file))
@@ -23,10 +28,10 @@ def write_training_report(folder: RunFolder, figures: dict[str, Any]) -> None:
     write_text(folder.report, page(f"Training run {folder.path.name}", sections))
 
 
-def training_curves(folder: RunFolder) -> list[str]:
-    """Return one section per stage with a chart per figure of its metrics."""
+def training_curves(metrics: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return one section per stage with a chart per figure of its lines of metrics."""
     curves: dict[str, dict[str, list[tuple[float, float]]]] = {}
-    for line in folder.read_metrics():
+    for line in metrics:
         stage = curves.setdefault(line["stage"], {})
         for name in line.keys() - _NOT_CURVES:
             stage.setdefault(name, []).append((line["step"], line[name]))

@@ -1,0 +1,82 @@
+"""What holds for every command: help is complete and quick, mistakes are one sentence."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HEAVY = ("torch", "onnx", "onnxruntime", "onnxsim", "optuna", "cv2", "scipy", "matplotlib")
+MODULES = {
+    "mfagan-train": "mfagan.train_command",
+    "mfagan-search": "nas.command",
+    "mfagan-export": "export.command",
+    "mfagan-latency": "latency.command",
+    "mfagan-upscale": "mfagan.upscale_command",
+}
+
+
+def run(*words):
+    script = Path(sys.executable).with_name(words[0])
+    return subprocess.run([script, *words[1:]], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_help_needs_no_heavy_import(name):
+    code = (
+        f"import sys\nfrom {MODULES[name]} import main\nstatus = main(['--help'])\n"
+        f"loaded = [m for m in {HEAVY} if m in sys.modules]\n"
+        "sys.exit(status or str(loaded) * bool(loaded))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert "--debug" in result.stdout
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_version_is_the_distributions(name):
+    assert run(name, "--version").stdout.strip() == f"{name} 0.1.0"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_an_unknown_flag_is_one_sentence(name):
+    result = run(name, "--no-such-flag")
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"{name}: ")
+    assert len(result.stderr.splitlines()) == 1
+    assert not result.stdout
+
+
+def test_the_nearest_flag_is_named():
+    result = run("mfagan-train", "--out", "x", "--data", "y", "--pixel-step", "3")
+    assert result.returncode == 2
+    assert "unknown argument '--pixel-step'; did you mean '--pixel-steps'?" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--out", "{}/o"], "--data is needed"),
+        (["--out", "{}/o", "--data", "{}/missing"], "is not a folder"),
+        (["--out", "{}/o", "--data", "{}", "--batch", "0"], "batch must be from 1"),
+        (["--out", "{}/o", "--data", "{}", "--batch", "x"], "invalid int value: 'x'"),
+        (["--out", "{}/o", "--data", "{}", "--widths", "8,x"], "--widths"),
+        (["--out", "{}/o", "--data", "{}", "--config", "{}/no.toml"], "is not a file"),
+        (["--out", "{}/o", "--data", "{}", "--recipe", "dmeo"], "invalid choice: 'dmeo'"),
+        (["--out", "{}/o", "--data", "{}", "--threads", "0"], "at least 1"),
+        (["--out", "{}/o", "--data", "{}", "--device", "cuda"], "no CUDA"),
+    ],
+)
+def test_training_mistakes(tmp_path, words, sentence):
+    import torch
+
+    if "cuda" in words and torch.cuda.is_available():
+        words = [w.replace("cuda", "tpu") for w in words]
+        sentence = "invalid choice"
+    result = run("mfagan-train", *(w.format(tmp_path) for w in words))
+    assert result.returncode == 2
+    assert sentence in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert not list(tmp_path.iterdir())

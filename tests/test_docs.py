@@ -1,0 +1,83 @@
+"""Every command of README and docs runs, in order, on small photographs."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from skimage import data
+
+from mfagan.images import write_image
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+COMMAND = re.compile(r"^(?:    |\$ )?((?:mfagan-[a-z]+|python -m nas\.demo) .*)$")
+
+
+def commands(page):
+    """Return the command lines in a page's code blocks, continuation lines joined."""
+    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    found, fenced = [], False
+    for line in text.splitlines():
+        if line.startswith("```"):
+            fenced = not fenced
+        elif (fenced or line.startswith("    ")) and (match := COMMAND.match(line)):
+            found.append(" ".join(match[1].split("#")[0].split()))
+    return found
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with what the pages take for granted: photographs and a smoke demo's files."""
+    root = tmp_path_factory.mktemp("docs")
+    for name in ("astronaut", "chelsea", "coffee", "rocket"):
+        image = getattr(data, name)()[:200, :200]
+        write_image(root / "photos" / f"{name}.png", image)
+    write_image(root / "photo.png", data.chelsea()[:60, :90])
+    write_image(root / "small" / "one.png", data.coffee()[:40, :60])
+    run(root, f"{sys.executable} -m nas.demo --recipe smoke --out runs/demo --threads 1")
+    shutil.copy(next((root / "runs/demo/export").glob("*_fp32.onnx")), root / "sr.onnx")
+    shutil.copy(next((root / "runs/demo/export").glob("*_int8.onnx")), root / "sr_int8.onnx")
+    shutil.copy(next((root / "runs/demo/search").glob("*.safetensors")), root / "sr.safetensors")
+    return root
+
+
+def run(root, line):
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"}
+    result = subprocess.run(
+        line, shell=True, cwd=root, env=environment, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, f"{line}\n{result.stdout}\n{result.stderr}"
+    return result.stdout
+
+
+def test_the_pages_hold_commands():
+    assert sum(len(commands(page)) for page in PAGES) > 15
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_run(place, page):
+    for line in commands(page):
+        run(place, line)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8")):
+        if not target.startswith("https://"):
+            assert (page.parent / target).exists(), target
+    for path in re.findall(r"`((?:docs|tests|mfagan|nas|export|latency|benchmarks)/[\w/.-]+)`",
+                           page.read_text(encoding="utf-8")):  # fmt: skip
+        assert (ROOT / path).exists(), path
+
+
+def test_make_targets_of_the_readme_exist():
+    for target in re.findall(r"^    make (\w+)", (ROOT / "README.md").read_text(), re.M):
+        result = subprocess.run(
+            ["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        assert result.returncode == 0, result.stderr
