@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from latency.commandline import version
-from latency.files import replacing
+from latency.files import write_bytes
 from mfagan.architecture import Architecture, MfaArchitecture, RrdbArchitecture, parse
 from mfagan.space import SearchSpace
 
@@ -99,12 +99,24 @@ class About:
 
 
 def save_network(path: str | os.PathLike[str], network: nn.Module, about: About) -> None:
-    """Write a network's weights with everything needed to rebuild it, whole or not at all."""
-    from safetensors.torch import save_file
+    """Write a network's weights with everything needed to rebuild it, whole or not at all.
+
+    Equal weights and metadata give equal bytes.
+    """
+    from safetensors.torch import save
 
     tensors = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
-    with replacing(path) as temporary:
-        save_file(tensors, temporary, about.to_metadata())
+    write_bytes(path, _sorted_header(save(tensors, about.to_metadata())))
+
+
+def _sorted_header(data: bytes) -> bytes:
+    """Return a safetensors file with its metadata in order; the library shuffles them."""
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data[8 + length :]
 
 
 def read_about(path: str | os.PathLike[str]) -> About:

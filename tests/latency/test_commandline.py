@@ -1,0 +1,151 @@
+import argparse
+import hashlib
+import io
+import json
+import stat
+
+import pytest
+
+from latency.commandline import (
+    FailureError,
+    Parser,
+    add_common_flags,
+    image_size,
+    nearest,
+    positive_float,
+    run,
+)
+from latency.files import replacing, sha256, write_json, write_text
+from latency.progress import Progress
+
+
+def parser():
+    made = Parser("tool")
+    made.add_argument("--steps", type=int, default=1, help="steps")
+    add_common_flags(made, "threads", "json")
+    return made
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (ValueError("bad value"), 2),
+        (FileNotFoundError("no such thing"), 2),
+        (FailureError("gave up"), 1),
+        (OSError(28, "No space left on device"), 1),
+        (MemoryError(), 1),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_statuses_and_one_sentence(capsys, error, status):
+    def command(_):
+        raise error
+
+    assert run(parser(), command, []) == status
+    captured = capsys.readouterr()
+    assert not captured.out
+    assert captured.err.startswith("tool: ")
+    assert captured.err.count("\n") == 1
+
+
+def test_debug_shows_the_traceback(capsys):
+    def command(_):
+        raise ValueError("bad value")
+
+    assert run(parser(), command, ["--debug"]) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_defects_keep_their_traceback():
+    def command(_):
+        raise KeyError("defect")
+
+    with pytest.raises(KeyError):
+        run(parser(), command, [])
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--step", "3"], "unknown argument '--step'; did you mean '--steps'?"),
+        (["--stesp=3"], "did you mean '--steps'?"),
+        (["--xyzzy"], "unknown argument '--xyzzy' "),
+        (["--steps"], "expected one argument"),
+        (["--threads", "0"], "at least 1 is needed, got '0'"),
+        (["extra"], "unknown argument 'extra'"),
+    ],
+)
+def test_misuse_is_one_sentence(capsys, words, sentence):
+    assert run(parser(), lambda _: 0, words) == 2
+    captured = capsys.readouterr()
+    assert sentence in captured.err
+    assert captured.err.count("\n") == 1
+
+
+def test_subcommands_name_their_own_flags(capsys):
+    made = Parser("tool")
+    made.add_subparsers(dest="verb").add_parser("fit").add_argument("--target")
+    assert run(made, lambda _: 0, ["fit", "--taget", "x"]) == 2
+    assert "did you mean '--target'?" in capsys.readouterr().err
+
+
+def test_values():
+    assert image_size("12x34") == (12, 34)
+    assert positive_float("0.5") == 0.5
+    for text in ("12", "x", "0x4", "1x-1", "1x99999", "1x1x1", "１x2"):
+        with pytest.raises(argparse.ArgumentTypeError):
+            image_size(text)
+    for text in ("0", "-1", "nan", "inf", "x"):
+        with pytest.raises(argparse.ArgumentTypeError):
+            positive_float(text)
+    assert nearest("pixl", ["pixel", "gan"]) == "; did you mean 'pixel'?"
+    assert nearest("zzz", ["pixel"]) == ""
+
+
+def test_files_are_replaced_whole_or_not_at_all(tmp_path):
+    file = tmp_path / "new" / "a.json"
+    write_json(file, {"a": 1})
+    assert json.loads(file.read_text()) == {"a": 1}
+    assert stat.S_IMODE(file.stat().st_mode) & 0o400
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(file, float("nan"))
+
+    def interrupted():
+        with replacing(file) as temporary:
+            temporary.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert json.loads(file.read_text()) == {"a": 1}
+    assert list(file.parent.iterdir()) == [file]
+    assert sha256(file) == hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def test_text_is_utf8(tmp_path):
+    write_text(tmp_path / "t", "写真\n")
+    assert (tmp_path / "t").read_bytes() == "写真\n".encode()
+
+
+def test_a_pipe_gets_a_last_line_and_silence_nothing():
+    stream = io.StringIO()
+    with Progress("work", 3, stream=stream) as progress:
+        for _ in range(3):
+            progress.update("loss 1")
+    assert stream.getvalue().startswith("work: 3/3, ")
+    assert "loss 1" in stream.getvalue()
+    silent = io.StringIO()
+    with Progress("work", 3, stream=silent, silent=True) as progress:
+        progress.update()
+    assert silent.getvalue() == ""
+
+
+def test_a_terminal_gets_a_bar():
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    stream = Terminal()
+    with Progress("work", 2, initial=1, stream=stream) as progress:
+        progress.update("loss 1")
+    assert "work: 100%" in stream.getvalue()
