@@ -21,7 +21,7 @@ from latency.commandline import FailureError, Parser, add_common_flags, run
 
 TARGET = "snapdragon-865/gpu"
 INPUT = "128x128"
-PHOTOGRAPHS = {
+PHOTOGRAPHS: dict[str, dict[str, tuple[str, ...]]] = {
     "train": {
         "skimage": (
             "astronaut.png", "brick.png", "camera.png", "coins.png", "grass.png", "gravel.png",

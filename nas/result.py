@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
-from latency.profile import Profile
+from latency.commandline import image_size
+from latency.profile import Profile, load_profile
 from mfagan.architecture import MfaArchitecture, parse
 from mfagan.space import SearchSpace
 
@@ -111,6 +114,7 @@ class SearchResult:
             "bicubic": self.bicubic,
             "seed": self.seed,
             "identity": dict(self.identity),
+            "space": asdict(self.space),
             "rejected_share": self.rejected_share,
             "distinct_feasible": len(self.feasible),
             "front": [trial.architecture for trial in self.front],
@@ -128,6 +132,44 @@ class SearchResult:
                 for trial in self.trials
             ],
         }
+
+
+def read_search(folder: Path) -> SearchResult:
+    """Return the search whose `search.json` lies in a folder.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: the file was not written by a search.
+    """
+    file = folder / "search.json"
+    if not file.is_file():
+        raise FileNotFoundError(f"'{folder}' holds no finished search (search.json is missing)")
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+        return SearchResult(
+            trials=tuple(
+                TrialRecord(
+                    number=trial["number"],
+                    architecture=trial["architecture"],
+                    quality=trial[data["metric"]],
+                    latency_ms=trial["latency_ms"],
+                    reason=trial["reason"],
+                    repeated=trial["repeated"],
+                    sampler=trial["sampler"],
+                )
+                for trial in data["trials"]
+            ),
+            profile=load_profile(data["target"]),
+            size=image_size(data["input"]),
+            budget_ms=data["budget_ms"],
+            metric=data["metric"],
+            bicubic=data["bicubic"],
+            space=SearchSpace.from_json(json.dumps(data["space"])),
+            seed=data["seed"],
+            identity=data["identity"],
+        )
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(f"'{file}' was not written by a search: {error!r}") from error
 
 
 def pareto(trials: Iterable[TrialRecord]) -> list[TrialRecord]:
