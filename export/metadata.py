@@ -21,7 +21,7 @@ def write_card(model: ModelProto, card: ModelCard) -> None:
         entry = model.metadata_props.add()
         entry.key, entry.value = name, value
     model.producer_name, model.producer_version = card.producer.split(" ", 1)
-    model.doc_string = ""
+    model.ClearField("doc_string")
 
 
 def read_card(model: ModelProto) -> ModelCard:

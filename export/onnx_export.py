@@ -99,7 +99,7 @@ def tidy(model: ModelProto) -> None:
     graph = model.graph
     for traced in (*graph.node, *graph.initializer, *graph.input, *graph.output, graph):
         del traced.metadata_props[:]
-        traced.doc_string = ""
+        traced.ClearField("doc_string")
     # Symbols like `8*(((s40 + (PythonMod(-s40, 4)))//2))`, which few readers can parse.
     del graph.value_info[:]
     for value, names in (

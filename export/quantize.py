@@ -26,6 +26,7 @@ def quantize_int8(model: ModelProto, samples: Iterator[Tensor]) -> ModelProto:
         samples: inputs that the ranges of the activations are found on (MinMax), at least one.
     """
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import numpy as np
     import onnx
     from onnxruntime.quantization import (
         CalibrationDataReader,
@@ -47,6 +48,8 @@ def quantize_int8(model: ModelProto, samples: Iterator[Tensor]) -> ModelProto:
         # Symbolic shape inference gives up on the computed padding of networks with branches;
         # the quantizer needs types and channel counts only, which onnx's own inference finds.
         quant_pre_process(fp32, prepared, skip_symbolic_shape=True)
+        image = _network_image(onnx.load(prepared))
+        pixels = {"rmin": np.array(0, np.float32), "rmax": np.array(1, np.float32)}
         quantize_static(
             prepared,
             quantized,
@@ -59,8 +62,12 @@ def quantize_int8(model: ModelProto, samples: Iterator[Tensor]) -> ModelProto:
             weight_type=QuantType.QInt8,
             per_channel=True,
             nodes_to_exclude=float_nodes(onnx.load(prepared)),
+            # Pixels are 8-bit already: with this range their quantization loses nothing, whatever
+            # the brightest calibration photograph is.
+            extra_options={"TensorQuantOverrides": {image: [pixels]}},
         )
         result: ModelProto = onnx.load(quantized)
+    _free_skip(result, image)
     del result.metadata_props[:]
     result.metadata_props.extend(model.metadata_props)
     tidy(result)
@@ -68,7 +75,33 @@ def quantize_int8(model: ModelProto, samples: Iterator[Tensor]) -> ModelProto:
 
 
 def float_nodes(model: ModelProto) -> list[str]:
-    """Return the names of the nodes that stay in float."""
+    """Return the names of the nodes that stay in float.
+
+    All that follows the last convolution does: the sum of residual and LR there is the picture
+    itself, and 8 bits over the range of both would round it once more (measured on photographs:
+    0.031 dB lost instead of 0.024, at the same speed). So does the padding of the LR. A network
+    whose last convolution makes the picture, a teacher, keeps that one in float.
+    """
     nodes = list(model.graph.node)
     last = max(i for i, node in enumerate(nodes) if node.op_type == "Conv")
-    return [node.name for node in nodes[last + 1 :]]
+    first = last if last == len(nodes) - 1 else last + 1
+    pads = [node.name for node in nodes if node.op_type == "Pad"]
+    return pads + [node.name for node in nodes[first:]]
+
+
+def _network_image(model: ModelProto) -> str:
+    """Return the name of the LR tensor that the first convolution reads: padded or not."""
+    return next(node.input[0] for node in model.graph.node if node.op_type == "Conv")
+
+
+def _free_skip(model: ModelProto, image: str) -> None:
+    """Let the skip from LR to SR read the LR itself.
+
+    The quantizer redirects every reader of a quantized tensor, those that stay in float too.
+    """
+    made = {name: node for node in model.graph.node for name in node.output}
+    for node in model.graph.node:
+        source = made.get(node.input[0]) if node.op_type == "Gather" else None
+        if source is not None and source.op_type == "DequantizeLinear":
+            assert made[source.input[0]].input[0] == image
+            node.input[0] = image

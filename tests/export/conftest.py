@@ -1,0 +1,58 @@
+import pytest
+import skimage.data
+import torch
+
+from mfagan.architecture import parse
+from mfagan.checkpoint import About, build_network, save_network
+from mfagan.images import write_image
+from mfagan.space import SearchSpace
+
+SPACE = SearchSpace(scale=2, widths=(4, 8), modules=(1, 2), convolutions=(1, 2))
+
+
+def biased(network):
+    """Give every convolution a bias: the exporter drops those of a fresh network, all zero."""
+    for name, parameter in network.named_parameters():
+        if name.endswith("bias"):
+            torch.nn.init.normal_(parameter, std=0.01)
+
+
+@pytest.fixture(scope="session")
+def photographs(tmp_path_factory):
+    """A folder of five real photographs of 192x256 pixels."""
+    folder = tmp_path_factory.mktemp("photographs")
+    for name in ("astronaut", "chelsea", "coffee"):
+        picture = getattr(skimage.data, name)()
+        write_image(folder / f"{name}.png", picture[40:232, 60:316])
+        if name != "coffee":
+            write_image(folder / f"{name}2.png", picture[100:292, 150:406])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory):
+    """Return a function that writes the weights file of an architecture and returns its path."""
+    folder = tmp_path_factory.mktemp("weights")
+
+    def write(architecture):
+        path = folder / f"{architecture}.safetensors"
+        if not path.exists():
+            torch.manual_seed(0)
+            network = build_network(parse(architecture))
+            biased(network)
+            save_network(path, network, About(kind="generator", architecture=architecture))
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def supernet(tmp_path_factory):
+    """The weights file of a small supernet."""
+    path = tmp_path_factory.mktemp("weights") / "supernet.safetensors"
+    torch.manual_seed(0)
+    network = build_network(SPACE.largest, SPACE)
+    biased(network)
+    about = About(kind="supernet", architecture=str(SPACE.largest), space=SPACE)
+    save_network(path, network, about)
+    return path
