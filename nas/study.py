@@ -140,6 +140,7 @@ def open_storage(text: str) -> BaseStorage:
     """
     import optuna
     from optuna.storages.journal import JournalFileBackend
+    from sqlalchemy.exc import SQLAlchemyError
 
     path = text.removeprefix(JOURNAL)
     try:
@@ -149,7 +150,7 @@ def open_storage(text: str) -> BaseStorage:
         return optuna.storages.RDBStorage(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"the journal '{path}' is damaged ({error}); move it aside") from error
-    except (ValueError, ImportError) as error:
+    except (ValueError, ImportError, SQLAlchemyError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(
             f"--storage '{text}' cannot be opened: {reason}; give journal:PATH or the URL of a "
