@@ -22,8 +22,8 @@ RECIPES: dict[str, Values] = {
         "network": {"widths": (16, 24, 32), "modules": (2, 3)},
         "schedule": {
             "teacher_steps": 300,
-            "pixel_steps": 3000,
-            "gan_steps": 400,
+            "pixel_steps": 3600,
+            "gan_steps": 300,
             "teacher_lr": 1e-3,
             "pixel_lr": 2e-3,
             "gan_lr": 1e-4,

@@ -182,10 +182,8 @@ def _page(
                 f"{'x'.join(map(str, search.size))} LR and carry their runtime and precision."),
         costs_table(architecture, ours, reference),
     ]  # fmt: skip
-    for folder, title in (
-        (out / "train", "Training"),
-        (out / "search" / "finetune", "Fine-tuning"),
-    ):
-        metrics = list(read_metrics(folder / "metrics.jsonl"))
+    (finetuning,) = (out / "search" / "finetune").glob(f"{architecture}_*steps")
+    for folder, title in ((out / "train", "Training"), (finetuning, "Fine-tuning")):
+        metrics = read_metrics(folder / "metrics.jsonl")
         sections += [f"<h1>{title}</h1>", *training_curves(metrics)]
     return page("MFAGAN demo", sections)

@@ -1,0 +1,81 @@
+"""The whole chain, small: it repeats itself bit for bit and goes on where it stopped."""
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from latency.predict import predict
+from latency.profile import load_profile
+from mfagan.architecture import architecture_reductions, op_list, parse
+from mfagan.recipes import RECIPES
+from mfagan.space import SearchSpace
+from nas.demo import INPUT, SIZES, TARGET
+from nas.result import read_search
+
+
+def demo(out):
+    words = [sys.executable, "-m", "nas.demo", "--recipe", "smoke", "--out", out, "--threads", "1"]
+    result = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+@pytest.mark.slow
+def test_two_demos_are_equal_and_a_third_call_changes_nothing(tmp_path):
+    outs = [tmp_path / "one", tmp_path / "two"]
+    shown = [demo(out) for out in outs]
+    assert shown[0].splitlines()[-5:] == shown[1].splitlines()[-5:]
+    for pattern in ("train/*.safetensors", "search/*.safetensors"):
+        files = [sorted(out.glob(pattern)) for out in outs]
+        assert [f.name for f in files[0]] == [f.name for f in files[1]]
+        for a, b in zip(*files, strict=True):
+            ours, theirs = load_file(a), load_file(b)
+            assert ours.keys() == theirs.keys()
+            assert all(torch.equal(ours[k], theirs[k]) for k in ours)
+    summaries = [json.loads((out / "summary.json").read_text()) for out in outs]
+    for key in ("architecture", "psnr_y_crop4", "latency", "reductions_against_esrgan"):
+        assert summaries[0][key] == summaries[1][key]
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "one" / "train").rglob("*")}
+    demo(outs[0])
+    assert before == {p: p.stat().st_mtime_ns for p in (tmp_path / "one" / "train").rglob("*")}
+    check_report(outs[0], summaries[0])
+
+
+def check_report(out, summary):
+    """The report is one page with everything in it, and the summary agrees with the code."""
+    text = (out / "report.html").read_text(encoding="utf-8")
+    for word in ("ground truth", "ours int8", "budget", "peak memory", "rrdb_x4_w64_b23_g32"):
+        assert word in text
+    assert text.count('type="range"') == 2
+    assert "<script src" not in text
+    assert "<link" not in text
+    architecture = parse(summary["architecture"])
+    assert summary["reductions_against_esrgan"] == architecture_reductions(architecture)
+    first = summary["latency"][0]
+    again = predict(op_list(architecture, 128, 128), load_profile(TARGET))
+    assert first["ms"] == pytest.approx(again.ms)
+    assert first["ms"] <= summary["budget_ms"]
+    assert first["runtime"] == "tflite"
+    search = read_search(out / "search")
+    assert str(search.chosen_architecture) == summary["architecture"]
+    assert asdict(search)["budget_ms"] == summary["budget_ms"]
+
+
+@pytest.mark.parametrize("recipe", SIZES)
+def test_the_budget_binds(recipe):
+    """About half of the space lies over the budget, and none of it misses the reductions."""
+    import random
+
+    network = RECIPES[recipe]["network"]
+    names = ("widths", "modules", "convolutions", "branches")
+    space = SearchSpace(**{name: network[name] for name in names if name in network})
+    profile, rng = load_profile(TARGET), random.Random(0)
+    size = tuple(map(int, INPUT.split("x")))
+    drawn = [predict(op_list(space.sample(rng), *size), profile).ms for _ in range(150)]
+    over = sum(ms > float(SIZES[recipe]["budget"]) for ms in drawn) / len(drawn)
+    assert 0.35 <= over <= 0.65
