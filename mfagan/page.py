@@ -159,7 +159,7 @@ def chart(
     for index, (name, points) in enumerate(finite.items()):
         colour = COLOURS[index % len(COLOURS)]
         placed = [place(*point) for point in points]
-        if lines:
+        if lines and len(placed) > 1:
             path = " ".join(f"{x:.1f},{y:.1f}" for x, y in placed)
             parts.append(
                 f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.6"/>'

@@ -195,7 +195,7 @@ def front_table(result: SearchResult) -> str:
     """Return the front as a table, the chosen architecture marked."""
     profile = result.profile
     rows = [
-        (t.architecture, f"{t.latency_ms:.2f}", f"{t.quality:.2f}", t.number) for t in result.front
+        (t.architecture, f"{t.latency_ms:.2f}", f"{t.quality:.3f}", t.number) for t in result.front
     ]
     header = (
         "architecture",
@@ -232,7 +232,7 @@ def costs_table(
         ours_ms = f"{prediction.ms:.3g} ms ({interval})"
         if k < len(reference):
             other = reference[k]
-            rows.append((label, ours_ms, f"{other.ms:.3g} ms", f"{other.ms / prediction.ms:.1f}x"))
+            rows.append((label, ours_ms, f"{other.ms:,.4g} ms", f"{other.ms / prediction.ms:.1f}x"))
         else:
             rows.append((label, ours_ms, "", ""))
     return table(("", str(architecture), str(ESRGAN), "less by"), rows)

@@ -171,6 +171,8 @@ def _only_process(storage: str) -> Iterator[None]:
                 f"another process is searching with '{path}'; wait for it, or share a study by "
                 "--storage"
             ) from error
+        # Optuna's own lock, when a killed process left it, would be waited for half a minute.
+        path.with_name(f"{path.name}.lock").unlink(missing_ok=True)
         yield
 
 

@@ -125,12 +125,15 @@ def test_a_killed_process_loses_and_doubles_no_trial(make_objective, tmp_path, u
     from nas.study import open_storage
 
     run(make_objective(), tmp_path, trials=5)
-    # What SIGKILL leaves: a trial that was asked for and never told.
+    # What SIGKILL leaves: a trial that was asked for and never told, and Optuna's lock.
     study = optuna.load_study(
         study_name="test", storage=open_storage(f"journal:{tmp_path}/study.journal")
     )
     study.ask()
+    lock = tmp_path / "study.journal.lock"
+    lock.symlink_to(tmp_path / "study.journal")
     assert facts(run(make_objective(), tmp_path)) == facts(uninterrupted)
+    assert not lock.is_symlink()
 
 
 def enumerate_feasible(objective) -> dict[str, tuple[float, float]]:
