@@ -72,12 +72,23 @@ def test_costs_stand_against_the_published_ones(found):
 
 def test_latencies_of_the_yardstick_are_optional(found):
     result, outcome = found
+    architecture, predictions = result.chosen_architecture, outcome.predictions
     reference = predictions_of(ESRGAN, result.profile, result.size)
-    with_them = costs_table(result.chosen_architecture, outcome.predictions, reference)
-    assert f"{reference[0].ms:.3g} ms" in with_them
-    assert f"{reference[0].ms:.3g} ms" not in costs_table(
-        result.chosen_architecture, outcome.predictions
-    )
+
+    def cells(html: str) -> list[list[str]]:
+        rows = [row for row in html.split("</tr>") if "<td>latency" in row]
+        return [row.split("<td>")[3:] for row in rows]
+
+    for row, theirs, ours in zip(
+        cells(costs_table(architecture, predictions, reference)),
+        reference,
+        predictions,
+        strict=True,
+    ):
+        ms, less = (cell.removesuffix("</td>").rstrip("\n") for cell in row)
+        assert float(ms.removesuffix(" ms").replace(",", "")) == pytest.approx(theirs.ms, rel=1e-3)
+        assert float(less.removesuffix("x")) == pytest.approx(theirs.ms / ours.ms, abs=0.06)
+    assert cells(costs_table(architecture, predictions)) == [["</td>", "</td>"]] * 2
 
 
 def test_the_chart_marks_every_feasible_architecture_and_the_budget(found):
