@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from mfagan.images import Image
 
-_BT601 = np.array([65.481, 128.553, 24.966]) / 255.0
+_BT601 = (65.481 / 255, 128.553 / 255, 24.966 / 255)
 
 
 def luma(image: Image) -> NDArray[np.float64]:
@@ -20,7 +20,7 @@ def luma(image: Image) -> NDArray[np.float64]:
 
     Rounded as MATLAB's `rgb2ycbcr` rounds for uint8 images: published tables are made so.
     """
-    return np.floor(16.5 + image.astype(np.float64) @ _BT601)
+    return np.floor(16.5 + sum(weight * image[..., k] for k, weight in enumerate(_BT601)))
 
 
 def psnr_y(image: Image, truth: Image, crop: int) -> float:

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from mfagan.images import list_images, read_image
 from mfagan.resize import crop_to_multiple, downscale, resize_matrix
@@ -167,19 +169,23 @@ class PhotoCrops:
 def _downscale_window(window: Image, scale: int) -> Image:
     """Return `downscale` by two matrix products: faster for the small windows of training.
 
-    Single precision is exact for scales 2 and 4, whose weights are binary fractions.
+    Single precision is exact for scales 2 and 4, whose weights are binary fractions. The products
+    are torch's: numpy's would bring a second pool of threads that fights with torch's, for twice
+    the time of a training step on two cores.
     """
     height, width, channels = window.shape
-    rows = _matrix(height, height // scale) @ window.reshape(height, -1).astype(np.float32)
-    rows = _round(rows).reshape(-1, width, channels).transpose(1, 0, 2)
-    columns = _matrix(width, width // scale) @ rows.reshape(width, -1)
-    return _round(columns).reshape(width // scale, -1, channels).transpose(1, 0, 2).astype(np.uint8)
+    pixels = torch.from_numpy(np.ascontiguousarray(window)).float()
+    rows = _round(_matrix(height, height // scale) @ pixels.view(height, -1))
+    rows = rows.view(-1, width, channels).transpose(0, 1).reshape(width, -1)
+    columns = _round(_matrix(width, width // scale) @ rows).view(width // scale, -1, channels)
+    lr: Image = columns.transpose(0, 1).to(torch.uint8).numpy()
+    return lr
 
 
-def _round(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.clip(np.floor(image + np.float32(0.5)), 0, 255)
+def _round(image: Tensor) -> Tensor:
+    return image.add_(0.5).floor_().clamp_(0, 255)
 
 
 @lru_cache(maxsize=256)
-def _matrix(size: int, length: int) -> NDArray[np.float32]:
-    return resize_matrix(size, length).astype(np.float32)
+def _matrix(size: int, length: int) -> Tensor:
+    return torch.from_numpy(resize_matrix(size, length)).float()

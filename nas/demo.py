@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import shlex
 import shutil
 import subprocess
@@ -116,6 +117,9 @@ def command(arguments: argparse.Namespace) -> int:
             "--model", model, *common,
         )  # fmt: skip
     lines = write_demo_report(out)
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    minutes = sum(each.ru_utime + each.ru_stime for each in used) / 60
+    lines[-1] += f"; this call took {minutes:.1f} CPU-minutes"
     print("\nWritten:", *(out / name for name in ("report.html", "summary.json")), sep="\n  ")
     print("\n".join(["", *lines]))
     return 0
