@@ -10,10 +10,18 @@ from pathlib import Path
 import pytest
 from skimage import data
 
+from mfagan.checkpoint import About, build_network, save_network
 from mfagan.images import write_image
+from mfagan.space import SearchSpace
 
 ROOT = Path(__file__).resolve().parents[1]
+ELSEWHERE = {
+    "latency.md": "tests/latency/test_latency_command.py",
+    "search.md": "tests/nas/test_search_command.py",
+}
+"""Pages whose commands are run by another test, on measurements or with fewer trials."""
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+SMALL = SearchSpace(widths=(8, 12), modules=(1, 2), convolutions=(2, 3))
 COMMAND = re.compile(r"^(?:    |\$ )?((?:mfagan-[a-z]+|python -m nas\.demo) .*)$")
 
 
@@ -31,17 +39,20 @@ def commands(page):
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder with what the pages take for granted: photographs and a smoke demo's files."""
+    """A folder with what the pages take for granted: photographs, weights, an exported model."""
     root = tmp_path_factory.mktemp("docs")
     for name in ("astronaut", "chelsea", "coffee", "rocket"):
-        image = getattr(data, name)()[:200, :200]
-        write_image(root / "photos" / f"{name}.png", image)
-    write_image(root / "photo.png", data.chelsea()[:60, :90])
-    write_image(root / "small" / "one.png", data.coffee()[:40, :60])
-    run(root, f"{sys.executable} -m nas.demo --recipe smoke --out runs/demo --threads 1")
-    shutil.copy(next((root / "runs/demo/export").glob("*_fp32.onnx")), root / "sr.onnx")
-    shutil.copy(next((root / "runs/demo/export").glob("*_int8.onnx")), root / "sr_int8.onnx")
-    shutil.copy(next((root / "runs/demo/search").glob("*.safetensors")), root / "sr.safetensors")
+        write_image(root / "photos" / f"{name}.png", getattr(data, name)()[:200, :200])
+    shutil.copytree(root / "photos", root / "photographs")
+    for suffix in ("png", "jpg"):
+        write_image(root / f"photo.{suffix}", data.chelsea()[:60, :90])
+    for name, space in (("gan", SMALL), ("supernet", SearchSpace())):
+        about = About(kind="supernet", architecture=str(space.largest), space=space, stage="pixel")
+        network = build_network(space.largest, space)
+        save_network(root / f"{name}.safetensors", network, about)
+    run(root, "mfagan-export gan.safetensors --out exported")
+    (model,) = (root / "exported").glob("*.onnx")
+    shutil.copy(model, root / "generator.onnx")
     return root
 
 
@@ -61,6 +72,9 @@ def test_the_pages_hold_commands():
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_run(place, page):
+    if page.name in ELSEWHERE:
+        assert page.name in (ROOT / ELSEWHERE[page.name]).read_text(encoding="utf-8")
+        return
     for line in commands(page):
         run(place, line)
 
