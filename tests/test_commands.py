@@ -8,11 +8,11 @@ import pytest
 
 HEAVY = ("torch", "onnx", "onnxruntime", "onnxsim", "optuna", "cv2", "scipy", "matplotlib")
 MODULES = {
-    "mfagan-train": "mfagan.train_command",
-    "mfagan-search": "nas.command",
-    "mfagan-export": "export.command",
-    "mfagan-latency": "latency.command",
-    "mfagan-upscale": "mfagan.upscale_command",
+    "mfagan-train": "mfagan.train_cli",
+    "mfagan-search": "nas.cli",
+    "mfagan-export": "export.cli",
+    "mfagan-latency": "latency.cli",
+    "mfagan-upscale": "mfagan.upscale_cli",
 }
 
 

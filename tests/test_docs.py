@@ -16,8 +16,8 @@ from mfagan.space import SearchSpace
 
 ROOT = Path(__file__).resolve().parents[1]
 ELSEWHERE = {
-    "latency.md": "tests/latency/test_latency_command.py",
-    "search.md": "tests/nas/test_search_command.py",
+    "latency.md": "tests/latency/test_latency_cli.py",
+    "search.md": "tests/nas/test_search_cli.py",
 }
 """Pages whose commands are run by another test, on measurements or with fewer trials."""
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

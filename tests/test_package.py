@@ -52,11 +52,11 @@ def test_commands_work_from_the_wheel(wheel, tmp_path):
     place = call(python, "-c", "import mfagan; print(mfagan.__file__)", cwd=tmp_path).strip()
     assert Path(place).is_relative_to(tmp_path)
     module = "from {0} import main; raise SystemExit(main(['--version']))"
-    for name in ("mfagan.train_command", "nas.command", "export.command", "latency.command",
-                 "mfagan.upscale_command"):  # fmt: skip
+    for name in ("mfagan.train_cli", "nas.cli", "export.cli", "latency.cli",
+                 "mfagan.upscale_cli"):  # fmt: skip
         assert "0.1.0" in call(python, "-c", module.format(name), cwd=tmp_path)
     target = ("--target", "snapdragon-865/gpu", "--input", "128x128")
-    predict = "from latency.command import main; import sys; raise SystemExit(main(sys.argv[1:]))"
+    predict = "from latency.cli import main; import sys; raise SystemExit(main(sys.argv[1:]))"
     shown = call(python, "-c", predict, "predict", "mfa_x4_w24_c4-3_s0-0", *target, cwd=tmp_path)
     assert "tflite" in shown
 

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = ("latency", "mfagan", "export", "nas")
 # The one back door: nobody imports this file, so it may look at architectures, lazily.
-BACK_DOOR = ("latency/command.py", "mfagan.architecture")
+BACK_DOOR = ("latency/cli.py", "mfagan.architecture")
 HEAVY = ("torch", "onnx", "onnxruntime", "onnxscript", "onnxsim", "cv2", "optuna", "scipy")
 
 
@@ -55,15 +55,15 @@ def test_nobody_imports_the_back_door():
             modules = [
                 module for module, _ in _imports(ast.parse(file.read_text(encoding="utf-8")))
             ]
-            assert "latency.command" not in modules, file
+            assert "latency.cli" not in modules, file
 
 
 def test_the_check_sees_what_it_should():
     assert _offences("latency", "latency/x.py", "def f():\n    from mfagan import load")
-    assert _offences("latency", "latency/command.py", "from mfagan.architecture import parse")
-    assert _offences("latency", "latency/command.py", "def f():\n    import mfagan.generator")
+    assert _offences("latency", "latency/cli.py", "from mfagan.architecture import parse")
+    assert _offences("latency", "latency/cli.py", "def f():\n    import mfagan.generator")
     lazily = "def f():\n    from mfagan.architecture import parse"
-    assert not _offences("latency", "latency/command.py", lazily)
+    assert not _offences("latency", "latency/cli.py", lazily)
     assert _offences("mfagan", "mfagan/x.py", "import nas.study")
     assert not _offences("nas", "nas/x.py", "import mfagan\nfrom export.onnx import x")
 
@@ -71,7 +71,7 @@ def test_the_check_sees_what_it_should():
 @pytest.mark.parametrize(
     "module",
     [
-        *("latency", "latency.predict", "latency.profile", "latency.command"),
+        *("latency", "latency.predict", "latency.profile", "latency.cli"),
         *("mfagan", "mfagan.architecture", "mfagan.space"),
     ],
 )

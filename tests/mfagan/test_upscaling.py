@@ -9,7 +9,7 @@ from onnx import TensorProto, helper
 
 import mfagan
 from export.pipeline import export_files
-from mfagan import upscale_command
+from mfagan import upscale_cli
 from mfagan.architecture import parse
 from mfagan.checkpoint import About, build_network, save_network
 from mfagan.images import read_image, write_image
@@ -276,7 +276,7 @@ def test_what_is_no_model_is_refused(models, tmp_path):
 
 
 def command(*arguments):
-    return upscale_command.main(list(map(str, arguments)))
+    return upscale_cli.main(list(map(str, arguments)))
 
 
 def test_command_upscales_a_file(models, tmp_path, capsys):

@@ -7,7 +7,7 @@ import torch
 from onnx import numpy_helper
 
 import mfagan
-from export import command, pipeline
+from export import pipeline
 from export.onnx_session import runner
 from export.quantize import quantize_int8
 from latency import from_onnx
@@ -22,7 +22,7 @@ PLAIN = "mfa_x2_w8_c2_s0"
 
 
 def main(*arguments):
-    return command.main(list(map(str, arguments)))
+    return cli.main(list(map(str, arguments)))
 
 
 def difference(model, network, size):
@@ -229,7 +229,7 @@ def test_a_wrong_export_fails_and_leaves_nothing(weights, tmp_path, monkeypatch,
 
 
 def test_a_large_int8_loss_is_told(weights, photographs, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(command, "WORST_LOSS", -1.0)
+    monkeypatch.setattr(cli, "WORST_LOSS", -1.0)
     arguments = ["--precision", "int8", "--calibration", photographs, "--out", tmp_path]
     assert main(weights(PLAIN), *arguments, "--threads", 1) == 0
     captured = capsys.readouterr()

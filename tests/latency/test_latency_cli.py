@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from latency.command import main
+from latency.cli import main
 from latency.law import op_ms, work
 from latency.measurement import append_measurements, read_measurements
 from latency.profile import load_profile, shipped_profiles
@@ -188,7 +188,7 @@ def test_a_profile_of_another_target_is_refused(capsys, tmp_path):
 @pytest.mark.parametrize("command", [[], ["predict"], ["devices"], ["fit"], ["profile"]])
 def test_help_is_complete_and_light(command):
     code = (
-        "import sys; from latency.command import main; status = main(sys.argv[1:]); "
+        "import sys; from latency.cli import main; status = main(sys.argv[1:]); "
         "heavy = {'torch', 'onnx', 'onnxruntime', 'scipy', 'numpy', 'mfagan'} & set(sys.modules); "
         "sys.exit(f'{status} {heavy}' if status or heavy else 0)"
     )

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from latency.commandline import Parser, add_common_flags, image_size, positive_int, run
 from latency.costs import Costs, costs
-from latency.fit_command import add_fit_parser, run_fit
+from latency.fit_cli import add_fit_parser, run_fit
 from latency.law import BYTES_PER_ELEMENT
 from latency.ops import OpList
 from latency.predict import Prediction, predict

@@ -17,8 +17,8 @@ from latency.profile import load_profile
 from mfagan.architecture import op_list, parse
 from mfagan.checkpoint import About, load_network, read_about, save_network
 from mfagan.generator import Generator
-from nas.command import main
-from nas.command import supernet_file as find_supernet
+from nas.cli import main
+from nas.cli import supernet_file as find_supernet
 
 NAME = re.compile(
     r"snapdragon-865-gpu_(\d+\.\d\d)ms_(\d+\.\d\d)dB_(mfa_x4_w\d+_c[\d-]+_s[\d-]+)\.safetensors"
@@ -234,7 +234,7 @@ def test_validation_photographs_of_their_own_are_measured(supernet_file, photos,
 
 def test_help_needs_neither_torch_nor_optuna():
     code = (
-        "import sys, nas.command; nas.command.build_parser().format_help(); "
+        "import sys, nas.cli; nas.cli.build_parser().format_help(); "
         "sys.exit(bool({'torch', 'optuna', 'onnx', 'cv2'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
