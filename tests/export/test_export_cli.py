@@ -7,7 +7,7 @@ import torch
 from onnx import numpy_helper
 
 import mfagan
-from export import pipeline
+from export import cli, pipeline
 from export.onnx_session import runner
 from export.quantize import quantize_int8
 from latency import from_onnx
