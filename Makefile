@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 OUT ?= runs/demo
-MARKERS ?= not slow and not debian and not gpu
+MARKERS ?= not slow
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
@@ -38,5 +38,6 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q -e '.[dev]'
 	$(BIN)/python -c 'import cv2' 2>/dev/null || { \
 	  $(BIN)/python -m pip uninstall -q -y opencv-python && \
-	  $(BIN)/python -m pip install -q opencv-python-headless; }
+	  $(BIN)/python -m pip install -q --force-reinstall --no-deps opencv-python-headless; }
+	$(BIN)/python -c 'import cv2'
 	touch $@

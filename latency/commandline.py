@@ -1,12 +1,13 @@
 """What every command shares: a parser that names the nearest flag, exit statuses, common flags.
 
-Exit status: 0 done, 1 failed, 2 misused, 130 interrupted. A user's mistake is one sentence on
-stderr and no traceback unless `--debug`.
+Exit status: 0 done, 1 failed, 2 misused, 130 interrupted, 141 nobody reads the output any more. A
+user's mistake is one sentence on stderr and no traceback unless `--debug`.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import difflib
 import os
 import sys
@@ -17,6 +18,11 @@ from pathlib import Path
 from typing import NoReturn
 
 DISTRIBUTION = "mfagan"
+THREADS_PER_CORE = 4
+"""`--threads` may ask for so many times the cores there are; far more of them only hang."""
+_MEMORY_FLAGS = ("--tile", "--batch", "--patch")
+_OUT_OF_MEMORY = ("can't allocate memory", "bad_alloc", "bad allocation", "failed to allocate")
+_SIGPIPE = 13
 Command = Callable[[argparse.Namespace], int]
 
 
@@ -85,7 +91,7 @@ def add_common_flags(parser: argparse.ArgumentParser, *names: str) -> None:
     if "threads" in names:
         group.add_argument(
             "--threads",
-            type=positive_int,
+            type=thread_count,
             default=available_cores(),
             help="CPU threads; the default is the cores this process may use",
         )
@@ -109,6 +115,17 @@ def available_cores() -> int:
 def positive_int(text: str) -> int:
     """Parse a whole number of at least 1."""
     return _bounded_int(text, 1)
+
+
+def thread_count(text: str) -> int:
+    """Parse a whole number of at least 1 and at most `THREADS_PER_CORE` times the cores."""
+    value, most = positive_int(text), THREADS_PER_CORE * available_cores()
+    if value > most:
+        raise argparse.ArgumentTypeError(
+            f"at most {most} threads, {THREADS_PER_CORE} for each core that this process may use, "
+            f"got '{text}'"
+        )
+    return value
 
 
 def natural_int(text: str) -> int:
@@ -159,14 +176,36 @@ def _bounded_int(text: str, least: int) -> int:
     return value
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error is Python's, NumPy's, torch's or ONNX Runtime's want of memory.
+
+    torch and ONNX Runtime have no type for it on the CPU, so their words decide.
+    """
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    text = str(error).lower()
+    return any(words in text for words in _OUT_OF_MEMORY)
+
+
 def run(
     parser: argparse.ArgumentParser, command: Command, argv: Sequence[str] | None = None
 ) -> int:
     """Parse `argv`, run `command` on the result and return the exit status.
 
     `ValueError`, `FileNotFoundError` and their like are the user's (2), `FailureError`, `OSError`
-    and memory the machine's (1); anything else is a defect and keeps its traceback.
+    and memory the machine's (1); anything else is a defect and keeps its traceback. When the
+    reader of the output is gone (`| head -1`), the command ends without a word (141).
     """
+    try:
+        status = _run(parser, command, argv)
+        sys.stdout.flush()  # here, not when the interpreter ends, where the error would be shown
+    except BrokenPipeError:
+        _discard_output()
+        return 128 + _SIGPIPE
+    return status
+
+
+def _run(parser: argparse.ArgumentParser, command: Command, argv: Sequence[str] | None) -> int:
     try:
         arguments = parser.parse_args(argv)
     except SystemExit as exit_:
@@ -176,10 +215,33 @@ def run(
     except KeyboardInterrupt:
         print(f"{parser.prog}: interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        raise
     except (ValueError, FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         return _report(parser.prog, error, arguments.debug, 2)
-    except (FailureError, OSError, MemoryError, ModuleNotFoundError) as error:
+    except (FailureError, OSError, ModuleNotFoundError) as error:
         return _report(parser.prog, error, arguments.debug, 1)
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        lower = " or ".join(flag for flag in _MEMORY_FLAGS if flag in parser._option_string_actions)
+        advice = f"; lower {lower}" if lower else ""
+        failure = FailureError(f"out of memory ({_first_line(error)}){advice}")
+        failure.__cause__ = error
+        return _report(parser.prog, failure, arguments.debug, 1)
+
+
+def _discard_output() -> None:
+    """Send what is still to be written to nowhere, so that the interpreter ends in silence."""
+    with contextlib.suppress(OSError):  # a stream in memory has no descriptor
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__
 
 
 def _report(prog: str, error: BaseException, debug: bool, status: int) -> int:

@@ -144,6 +144,17 @@ def parse(text: str) -> Architecture:
     Raises:
         ValueError: the string is not of the grammar, or out of its ranges.
     """
+    shown = text if len(text) <= 80 else text[:77] + "..."
+    try:
+        architecture = _parsed(text)
+    except ValueError as error:
+        raise ValueError(f"'{shown}': {error}; the grammar is {GRAMMAR}") from error
+    if architecture is None:
+        raise ValueError(f"'{shown}' is not an architecture; the grammar is {GRAMMAR}")
+    return architecture
+
+
+def _parsed(text: str) -> Architecture | None:
     if match := _MFA.fullmatch(text):
         scale, width, convolutions, branches = match.groups()
         return MfaArchitecture(
@@ -155,8 +166,7 @@ def parse(text: str) -> Architecture:
     if match := _RRDB.fullmatch(text):
         width, blocks, growth = map(int, match.groups())
         return RrdbArchitecture(width=width, blocks=blocks, growth=growth)
-    shown = text if len(text) <= 80 else text[:77] + "..."
-    raise ValueError(f"'{shown}' is not an architecture; the grammar is {GRAMMAR}")
+    return None
 
 
 def op_list(architecture: Architecture, height: int, width: int) -> OpList:

@@ -7,6 +7,7 @@ component's table in the TOML file; its help text stands beside it.
 from __future__ import annotations
 
 import dataclasses
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -218,6 +219,8 @@ def _checked_one(component: type, name: str, kind: type, value: Any) -> Any:
         shown = ", ".join(map(str, limits["choices"]))
         raise ValueError(f"{name} must be one of {shown}, got {value!r}{_hint(value, limits)}")
     if isinstance(value, int | float):
+        if not math.isfinite(value):
+            raise ValueError(f"{name} must be a finite number, got {value!r}")
         least, most = limits.get("least", float("-inf")), limits.get("most", float("inf"))
         if not least <= value <= most:
             raise ValueError(f"{name} must be from {least} to {most}, got {value!r}")

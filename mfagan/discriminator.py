@@ -22,6 +22,11 @@ class PatchGanArchitecture:
     layers: int = 3
     features: int = 16
 
+    @property
+    def least_size(self) -> int:
+        """Smallest height and width, pixels, that give at least one logit."""
+        return 3 * 2**self.layers
+
     def __str__(self) -> str:
         return f"patchgan_n{self.layers}_f{self.features}"
 

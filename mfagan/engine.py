@@ -40,7 +40,7 @@ FINAL_RATE = 0.01
 """Share of the learning rate that the cosine ends at."""
 
 
-class InterruptedRunError(FailureError):
+class InterruptedRunError(KeyboardInterrupt):
     """Training was stopped by a signal; everything up to the last step is saved."""
 
 
@@ -93,19 +93,25 @@ def train_stage(stage: Stage, steps: int, about: About, place: Workplace) -> Pat
                     f"learning rate {recorder.rate():.3g}, last losses {recorder.last}; the last "
                     f"good checkpoint is in '{place.folder.checkpoints}'; lower the learning rate"
                 )
-            last = step + 1 == steps
-            recorder.record(step + 1, figures, flush=last or stopped() is not None)
+            last, stop = step + 1 == steps, stopped()
+            recorder.record(step + 1, figures, flush=last or stop is not None)
             progress.update(recorder.health())
             if last or (step + 1) % schedule.validate_every == 0:
                 recorder.validate(step + 1)
-            if last or (step + 1) % schedule.save_every == 0 or stopped() is not None:
+            # Weights in the middle of a run of bad steps must not push the good ones out.
+            if stop is not None or (skipped == 0 and (step + 1) % schedule.save_every == 0):
                 recorder.save(step + 1)
-            if not last and (number := stopped()) is not None:
-                raise InterruptedRunError(
-                    f"stopped by {signal.Signals(number).name} after step {step + 1} of the "
-                    f"{stage.name} stage; the same command goes on from there"
-                )
-    return recorder.finish(steps)
+            if stop is not None and not last:
+                raise _interrupted(stop, f"step {step + 1} of the {stage.name} stage")
+        path = recorder.finish(steps)
+        if (stop := stopped()) is not None:
+            raise _interrupted(stop, f"the {stage.name} stage")
+    return path
+
+
+def _interrupted(number: int, after: str) -> InterruptedRunError:
+    name = signal.Signals(number).name
+    return InterruptedRunError(f"stopped by {name} after {after}; the same command goes on")
 
 
 def learning_rate(peak: float, step: int, steps: int, schedule: ScheduleConfig) -> float:
@@ -135,6 +141,9 @@ class _Recorder:
         self._window: list[Figures] = []
         self._skipped = 0
         self._metrics: dict[str, float] = {}
+        """Of the weights as they are: empty as soon as they move."""
+        self._quality: dict[str, float] = {}
+        """Of the last validation."""
         self._clock = (time.monotonic(), time.process_time())
 
     def rate(self) -> float:
@@ -143,6 +152,7 @@ class _Recorder:
 
     def record(self, step: int, figures: Figures | None, *, flush: bool) -> None:
         """Collect a step's losses; write their mean every so often."""
+        self._metrics = {}
         if figures is None:
             self._skipped += 1
         else:
@@ -169,7 +179,7 @@ class _Recorder:
     def health(self) -> str:
         """Return one line: losses, D's judgement, skipped steps, validation."""
         parts = [f"{name} {value:.4g}" for name, value in self.last.items()]
-        parts += [f"{name} {value:.2f}" for name, value in self._metrics.items()]
+        parts += [f"{name} {value:.2f}" for name, value in self._quality.items()]
         return ", ".join([*parts, f"skipped {self._skipped}"] if self._skipped else parts)
 
     def validate(self, step: int) -> None:
@@ -177,6 +187,7 @@ class _Recorder:
         network, scale = self._averaged.network, self._place.config.data.scale
         name = f"psnr_y_crop{scale}"
         self._metrics = {name: mean_psnr_y(network, self._place.validation, scale)}
+        self._quality = self._metrics
         space = getattr(network, "space", None)
         if space is not None:
             smallest = mean_psnr_y(network, self._place.validation, scale, space.smallest)
@@ -208,8 +219,9 @@ class _Recorder:
 
     def finish(self, steps: int) -> Path:
         """Write the stage's weights and a sample picture, which marks it as done."""
-        if not self._metrics:
+        if not self._metrics:  # a run that was stopped between its last step and this
             self.validate(steps)
+        self.save(steps)
         folder = self._place.folder
         lr, hr = self._place.validation[0]
         sr = restore(self._averaged.network, lr)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     """(H, W, 3) uint8, RGB."""
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
+LARGEST_SIDES = {".webp": 16383, ".jpg": 65500, ".jpeg": 65500, ".png": 1_000_000}
+"""The most pixels that a side may have in the formats that have a limit."""
 
 
 @cache
@@ -28,7 +30,7 @@ def opencv() -> ModuleType:
     Raises:
         FailureError: OpenCV is there but a system library that it needs is not.
     """
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     try:
         import cv2
     except ImportError as error:
@@ -64,17 +66,37 @@ def read_image(path: str | os.PathLike[str]) -> Image:
     return decoded
 
 
+def check_writable(path: str | os.PathLike[str], height: int, width: int) -> None:
+    """Check that an image of a size can be written under a name.
+
+    Raises:
+        ValueError: the suffix names no known format, or one whose sides are shorter.
+    """
+    file = Path(path)
+    suffix = file.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise ValueError(f"'{file}' must end in one of {', '.join(SUFFIXES)}")
+    most = LARGEST_SIDES.get(suffix)
+    if most is not None and max(height, width) > most:
+        raise ValueError(
+            f"'{file}' would be {height}x{width}, and {suffix} holds at most {most} pixels a side; "
+            "write .tif instead"
+        )
+
+
 def write_image(path: str | os.PathLike[str], image: Image) -> None:
     """Write (H, W, 3) uint8 RGB in the format that the name's suffix says, whole or not at all.
 
     Raises:
-        ValueError: the suffix names no known format.
+        ValueError: the suffix names no known format, or one that cannot hold so large an image.
     """
     cv2 = opencv()
     file = Path(path)
-    if file.suffix.lower() not in SUFFIXES:
-        raise ValueError(f"'{file}' must end in one of {', '.join(SUFFIXES)}")
-    encoded, data = cv2.imencode(file.suffix.lower(), image[..., ::-1])
+    check_writable(file, image.shape[0], image.shape[1])
+    try:
+        encoded, data = cv2.imencode(file.suffix.lower(), image[..., ::-1])
+    except cv2.error as error:
+        raise FailureError(f"'{file}' could not be encoded: {error.err}") from error
     if not encoded:
         raise FailureError(f"'{file}' could not be encoded")
     with replacing(file) as temporary:

@@ -7,6 +7,7 @@ uninterrupted one would have seen, and no sampler state has to be saved.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,8 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from latency.progress import Progress
 from mfagan.images import list_images, read_image
-from mfagan.resize import crop_to_multiple, downscale, resize_matrix
+from mfagan.metrics import psnr_y
+from mfagan.resize import crop_to_multiple, downscale, resize_matrix, upscale_bicubic
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -73,6 +76,20 @@ def split_photos(folder: Path, validation: Path | None = None) -> Split:
     return Split(training=tuple(training), validation=tuple(kept))
 
 
+def refuse_nested(out: Path, *folders: Path) -> None:
+    """Refuse an output folder inside a folder of photographs, whose pictures would join them.
+
+    Raises:
+        ValueError: `out` lies in one of the folders.
+    """
+    for folder in folders:
+        if out.resolve().is_relative_to(folder.resolve()):
+            raise ValueError(
+                f"--out '{out}' lies inside the photographs '{folder}': its pictures would be "
+                "trained on; give a folder elsewhere"
+            )
+
+
 def validation_pairs(files: Sequence[Path], scale: int) -> list[tuple[Image, Image]]:
     """Return (LR, HR) pairs of uint8 RGB images: the centre of up to eight photographs."""
     pairs = []
@@ -84,7 +101,10 @@ def validation_pairs(files: Sequence[Path], scale: int) -> list[tuple[Image, Ima
         truth = np.ascontiguousarray(crop_to_multiple(centre, scale))
         if min(truth.shape[:2]) <= 2 * scale:
             raise ValueError(f"'{file}' is too small to validate on")
-        pairs.append((downscale(truth, scale), truth))
+        lr = downscale(truth, scale)
+        if math.isinf(psnr_y(upscale_bicubic(lr, scale), truth, scale)):
+            raise ValueError(f"'{file}' is flat: nothing can be measured on it; remove it")
+        pairs.append((lr, truth))
     return pairs
 
 
@@ -99,8 +119,6 @@ class PhotoCrops:
         seed: of the whole run; with the stage and the step it decides every crop.
         cache_bytes: decoded photographs are kept up to this size.
 
-    Raises:
-        ValueError: a photograph is unreadable, or smaller than one crop.
     """
 
     def __init__(
@@ -120,6 +138,17 @@ class PhotoCrops:
         self.seed = seed
         self._cache: OrderedDict[int, Image] = OrderedDict()
         self._cache_bytes = cache_bytes
+
+    def check(self, *, silent: bool = False) -> None:
+        """Decode every photograph once, so that a bad one is found before the first step.
+
+        Raises:
+            ValueError: a photograph is unreadable, or smaller than one crop.
+        """
+        with Progress("photographs", len(self.files), silent=silent) as progress:
+            for index in range(len(self.files)):
+                self._photo(index)
+                progress.update()
 
     def draw(self, stage: str, step: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return LR (N, 3, p, p) and HR (N, 3, p * scale, p * scale), float in [0, 1], RGB."""
@@ -151,10 +180,11 @@ class PhotoCrops:
         if index in self._cache:
             self._cache.move_to_end(index)
             return self._cache[index]
-        photo = crop_to_multiple(read_image(self.files[index]), self.scale)
+        image = read_image(self.files[index])
+        photo = crop_to_multiple(image, self.scale)
         if min(photo.shape[:2]) < self.patch * self.scale:
             raise ValueError(
-                f"'{self.files[index]}' is {photo.shape[1]}x{photo.shape[0]}, smaller than a crop "
+                f"'{self.files[index]}' is {image.shape[1]}x{image.shape[0]}, smaller than a crop "
                 f"of {self.patch * self.scale} pixels; remove it or lower --patch"
             )
         self._cache[index] = photo

@@ -111,7 +111,7 @@ class RunFolder:
             return None
         try:
             state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
             raise ValueError(
                 f"'{path}' is damaged; remove it to train the unfinished stage again"
             ) from error
@@ -137,9 +137,14 @@ def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
     """Yield every whole line of a metrics file; a last one that a crash cut off is left out."""
     if not path.is_file():
         return
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-        if line.endswith("\n"):
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    for number, line in enumerate(lines, start=1):
+        if not line.endswith("\n"):
+            return
+        try:
             yield json.loads(line)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"'{path}' is damaged in line {number}; move the run aside") from error
 
 
 def _unused(path: Path) -> Path:

@@ -49,7 +49,13 @@ class SearchSpace:
     @property
     def smallest(self) -> MfaArchitecture:
         """The member of fewest MACs."""
-        return self._member(self.widths[0], self.modules[0], self.convolutions[0], self.branches[0])
+        return min(
+            (
+                self._member(self.widths[0], self.modules[0], self.convolutions[0], branch)
+                for branch in self.branches
+            ),
+            key=_macs_per_pixel,
+        )
 
     @cached_property
     def largest(self) -> MfaArchitecture:

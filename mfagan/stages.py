@@ -137,6 +137,8 @@ class PixelStage(Stage):
             else:
                 loss = torch.lerp(loss, F.l1_loss(sr.float(), largest), self._inplace)
             torch.autograd.backward(loss)
+        gradients = [p.grad for p in self.generator.parameters() if p.grad is not None]
+        figures["gradient_norm"] = torch.nn.utils.get_total_norm(gradients).item()
         self._optimizer.step()
         return figures
 
@@ -210,6 +212,7 @@ class GanStage(Stage):
                 losses = self._generator_optimizer.step(closure)
         finally:
             self.discriminator.train().requires_grad_(True)
+        figures["gradient_norm"] = self._generator_optimizer.gradient_norm
         return None if losses is None else figures
 
     def _train_discriminator(self, batch: Batch, fake: Tensor) -> Figures | None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from latency.commandline import Parser, add_common_flags, run
-from mfagan.config import components, field_type, read_toml, resolve
+from mfagan.config import TrainConfig, Values, components, field_type, read_toml, resolve
 from mfagan.recipes import DEFAULT, RECIPES
 
 
@@ -68,6 +69,9 @@ def command(arguments: argparse.Namespace) -> int:
     config = resolve(RECIPES[arguments.recipe], file, flags)
     if not config.data.data:
         raise ValueError("--data is needed: a folder of photographs to train on")
+    for name, reason in without_effect(config, flags):
+        flag = "--" + name.replace("_", "-")
+        print(f"mfagan-train: warning: {flag} has no effect {reason}", file=sys.stderr)
 
     from mfagan.device import prepare_torch
     from mfagan.training import train
@@ -81,6 +85,42 @@ def command(arguments: argparse.Namespace) -> int:
     else:
         print("\n".join(map(str, paths)))
     return 0
+
+
+_SPACE = {"widths", "modules", "convolutions", "branches", "inplace_weight"}
+_DISTILLATION = {"output_weight", "feature_weight"}
+_TEACHER = {"teacher_steps", "teacher_lr"}
+_ADVERSARIAL = {"teacher", "discriminator", "gan_lr", "adversarial_weight", "generator_optimizer"}
+_SHARPNESS = {"rho", "gamma"}
+
+
+def without_effect(config: TrainConfig, given: Values) -> Iterator[tuple[str, str]]:
+    """Yield the given options that change nothing in this configuration, and why."""
+    names = {name for values in given.values() for name in values}
+    cases = [
+        (config.network.architecture != "supernet", _SPACE, "with one --architecture"),
+        (
+            config.schedule.gan_steps == 0,
+            _ADVERSARIAL | _DISTILLATION | _TEACHER | _SHARPNESS,
+            "without an adversarial stage (--gan-steps 0)",
+        ),
+        (config.network.teacher == "none", _DISTILLATION | _TEACHER, "with --teacher none"),
+        (
+            config.network.teacher.endswith(".safetensors"),
+            _TEACHER,
+            "with a teacher from a file",
+        ),
+        (
+            config.optimizer.generator_optimizer == "adam",
+            _SHARPNESS,
+            "with --generator-optimizer adam",
+        ),
+    ]
+    for applies, options, reason in cases:
+        if applies:
+            for name in sorted(names & options):
+                names.remove(name)
+                yield name, reason
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from latency.files import write_bytes
 from mfagan.architecture import MfaArchitecture, RrdbArchitecture, architecture_reductions, parse
 from mfagan.checkpoint import (
     About,
@@ -22,7 +23,7 @@ from mfagan.config import TrainConfig
 from mfagan.discriminator import PatchDiscriminator, parse_discriminator
 from mfagan.engine import Workplace, train_stage
 from mfagan.generator import Generator
-from mfagan.photos import PhotoCrops, split_photos, validation_pairs
+from mfagan.photos import PhotoCrops, refuse_nested, split_photos, validation_pairs
 from mfagan.rrdb import RRDBNet
 from mfagan.run_folder import RunFolder, read_metrics
 from mfagan.space import SearchSpace
@@ -60,7 +61,7 @@ def train(
     torch.manual_seed(config.run.seed)
     generator, about = _new_generator(config)
     teacher_file = _check_teacher(config)
-    critic = PatchDiscriminator(parse_discriminator(config.network.discriminator))
+    critic = _new_discriminator(config)
     place = _open_workplace(config, out, device, silent=silent, force=force)
     if place.folder.summary.is_file():
         return _written(place.folder)
@@ -171,6 +172,18 @@ def _new_generator(config: TrainConfig) -> tuple[Generator, About]:
     return Generator(architecture), About(kind="generator", architecture=str(architecture))
 
 
+def _new_discriminator(config: TrainConfig) -> PatchDiscriminator:
+    """Return the discriminator that the configuration asks for, before training."""
+    architecture = parse_discriminator(config.network.discriminator)
+    side = config.data.patch * config.data.scale
+    if config.schedule.gan_steps and side < architecture.least_size:
+        raise ValueError(
+            f"'{architecture}' needs crops of at least {architecture.least_size} HR pixels a side, "
+            f"--patch {config.data.patch} gives {side}; raise --patch or take fewer layers"
+        )
+    return PatchDiscriminator(architecture)
+
+
 def _check_teacher(config: TrainConfig) -> Path | None:
     """Return the teacher's weights file when one was given; refuse a teacher that cannot be."""
     text = config.network.teacher
@@ -197,16 +210,19 @@ def _check_teacher(config: TrainConfig) -> Path | None:
 
 
 def _get_teacher(config: TrainConfig, file: Path | None, place: Workplace) -> tuple[RRDBNet, Path]:
-    """Return the teacher: loaded when a file was given, else trained first."""
-    if file is None:
+    """Return the teacher, trained first or copied from its file, and its place in the folder."""
+    path = place.folder.weights("teacher")
+    if file is not None:
+        # The run folder is whole: fine-tuning finds the teacher beside the other weights.
+        write_bytes(path, file.read_bytes())
+    else:
         architecture = parse(config.network.teacher)
         about = About(kind="teacher", architecture=str(architecture))
         schedule = config.schedule
         network = build_network(architecture)
-        file = _train_pixels(
-            "teacher", network, about, schedule.teacher_lr, schedule.teacher_steps, place
-        )
-    return _load_teacher(file), file
+        rate, steps = schedule.teacher_lr, schedule.teacher_steps
+        _train_pixels("teacher", network, about, rate, steps, place)
+    return _load_teacher(path), path
 
 
 def _load_teacher(file: Path) -> RRDBNet:
@@ -276,7 +292,9 @@ def _open_workplace(
 ) -> Workplace:
     """Check the data, then open the run folder: bad data leave no folder behind."""
     data = config.data
-    split = split_photos(Path(data.data), Path(data.validation) if data.validation else None)
+    folders = [Path(text) for text in (data.data, data.validation) if text]
+    refuse_nested(out, *folders)
+    split = split_photos(*folders)
     validation = validation_pairs(split.validation, data.scale)
     crops = PhotoCrops(
         split.training,
@@ -286,6 +304,7 @@ def _open_workplace(
         seed=config.run.seed,
         cache_bytes=data.cache_mib << 20,
     )
+    crops.check(silent=silent)
     return Workplace(
         folder=RunFolder(out, config, force=force),
         config=config,

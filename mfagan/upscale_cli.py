@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from latency.commandline import (
     FailureError,
@@ -17,8 +18,11 @@ from latency.commandline import (
     run,
 )
 from latency.progress import Progress
-from mfagan.images import SUFFIXES, list_images, read_image, write_image
+from mfagan.images import SUFFIXES, check_writable, list_images, read_image, write_image
 from mfagan.upscaling import TILE, Model, load, upscale
+
+if TYPE_CHECKING:
+    from mfagan.images import Image
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -106,11 +110,18 @@ def plan_files(source: Path, target: Path) -> list[tuple[Path, Path]]:
 
 
 def _upscale_file(source: Path, target: Path, model: Model, tile: int, silent: bool) -> Path:
-    image = read_image(source)
+    image = _read_for(target, source, model)
     count = len(model.plan(image.shape[0], image.shape[1], tile))
     with Progress("tiles", count, silent=silent) as progress:
         write_image(target, upscale(image, model, tile=tile, on_tile=progress.update))
     return target
+
+
+def _read_for(target: Path, source: Path, model: Model) -> Image:
+    """Return a photograph whose result the target's format can hold."""
+    image = read_image(source)
+    check_writable(target, image.shape[0] * model.scale, image.shape[1] * model.scale)
+    return image
 
 
 def _upscale_folder(
@@ -121,7 +132,7 @@ def _upscale_folder(
     with Progress("photographs", len(jobs), silent=silent) as progress:
         for source, target in jobs:
             try:
-                write_image(target, upscale(read_image(source), model, tile=tile))
+                write_image(target, upscale(_read_for(target, source, model), model, tile=tile))
                 written.append(target)
             except (ValueError, OSError, FailureError) as error:
                 failed[source] = " ".join(str(error).split())

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from latency.commandline import available_cores
+from latency.commandline import FailureError, available_cores, out_of_memory
 from mfagan.architecture import Architecture, MfaArchitecture, parse
 from mfagan.model_card import ModelCard
 from mfagan.tiling import Tile, fixed_tiles, tiles
@@ -137,12 +137,20 @@ def upscale(
 
     Raises:
         ValueError: the image is not (H, W, 3) uint8, or cannot be tiled.
+        FailureError: there is too little memory, or the network cannot be run.
     """
     import numpy as np
 
     _check_image(image)
     scale = model.scale
-    result = np.empty((image.shape[0] * scale, image.shape[1] * scale, 3), np.uint8)
+    height, width = image.shape[0] * scale, image.shape[1] * scale
+    try:
+        result = np.empty((height, width, 3), np.uint8)
+    except MemoryError as error:
+        raise FailureError(
+            f"out of memory: the result, {height}x{width}, takes "
+            f"{height * width * 3 / 2**30:.1f} GiB; upscale the image in parts"
+        ) from error
     for part, sr in upscale_tiles(image, model, tile=tile):
         rounded = np.floor(np.clip(sr, 0, 1) * np.float32(255) + np.float32(0.5))
         result[part.core.scaled(scale)] = rounded.astype(np.uint8).transpose(1, 2, 0)
@@ -158,6 +166,7 @@ def upscale_tiles(
 
     Raises:
         ValueError: the image is not (H, W, 3) uint8, or cannot be tiled.
+        FailureError: there is too little memory, or the network cannot be run.
     """
     import numpy as np
 
@@ -199,7 +208,12 @@ def torch_model(network: nn.Module, architecture: Architecture, *, device: str =
                     enabled=True, benchmark=False, deterministic=True, allow_tf32=False
                 ),
             ):
-                return network(torch.from_numpy(lr).to(chosen)).cpu().numpy()
+                try:
+                    return network(torch.from_numpy(lr).to(chosen)).cpu().numpy()
+                except (RuntimeError, MemoryError) as error:
+                    if out_of_memory(error):
+                        raise _no_memory(lr.shape[2:], fixed=False) from error
+                    raise
 
     return Model(architecture=architecture, precision="fp32", run=run)
 
@@ -248,9 +262,15 @@ def _load_onnx(file: Path, threads: int, device: str) -> Model:
         ) from error
 
     def run(lr: FloatImage) -> FloatImage:
-        if card.layout == "nhwc":
-            return session.run(None, {"lr": lr.transpose(0, 2, 3, 1)})[0].transpose(0, 3, 1, 2)
-        return session.run(None, {"lr": lr})[0]
+        nhwc = card.layout == "nhwc"
+        try:
+            sr = session.run(None, {"lr": lr.transpose(0, 2, 3, 1) if nhwc else lr})[0]
+        except Exception as error:  # onnxruntime's own have no base class but this
+            if out_of_memory(error):
+                raise _no_memory(lr.shape[2:], fixed=card.size is not None) from error
+            reason = str(error).split(" : ")[-1].strip()
+            raise FailureError(f"ONNX Runtime cannot run '{file}': {reason}") from error
+        return sr.transpose(0, 3, 1, 2) if nhwc else sr
 
     return Model(
         architecture=parse(card.architecture), precision=card.precision, size=card.size, run=run
@@ -280,6 +300,14 @@ def _session(file: Path, threads: int, device: str) -> Any:
     except (*unreadable, states.Fail, states.NotImplemented) as error:
         reason = str(error).split(" : ")[-1].strip()
         raise ValueError(f"'{file}' is not an ONNX file that can be run: {reason}") from error
+
+
+def _no_memory(window: tuple[int, ...], *, fixed: bool) -> FailureError:
+    """Return the error of a window that is too large; a model of fixed size has no other."""
+    advice = "export the model with a smaller --input" if fixed else "lower --tile"
+    return FailureError(
+        f"out of memory at a window of {'x'.join(map(str, window))} LR pixels; {advice}"
+    )
 
 
 def _check_signature(session: Any, card: ModelCard) -> None:

@@ -55,6 +55,28 @@ def test_the_nearest_flag_is_named():
     assert "unknown argument '--pixel-step'; did you mean '--pixel-steps'?" in result.stderr
 
 
+def test_options_without_effect_are_warned_of():
+    from mfagan.config import resolve
+    from mfagan.train_cli import without_effect
+
+    def warned(**flags):
+        layers = {
+            "network": {
+                k: v for k, v in flags.items() if k in ("architecture", "teacher", "widths")
+            },
+            "schedule": {k: v for k, v in flags.items() if k.endswith(("steps", "lr"))},
+            "optimizer": {k: v for k, v in flags.items() if k in ("rho", "generator_optimizer")},
+        }
+        return [name for name, _ in without_effect(resolve(layers), layers)]
+
+    assert warned() == warned(rho=0.01, widths=(16,), teacher_steps=3) == []
+    assert warned(architecture="mfa_x4_w8_c2_s0", widths=(16,)) == ["widths"]
+    assert warned(teacher="none", teacher_lr=0.1) == ["teacher_lr"]
+    assert warned(teacher="t.safetensors", teacher_steps=3) == ["teacher_steps"]
+    assert warned(generator_optimizer="adam", rho=0.1) == ["rho"]
+    assert warned(gan_steps=0, rho=0.1, gan_lr=0.1) == ["gan_lr", "rho"]
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

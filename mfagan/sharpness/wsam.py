@@ -35,6 +35,9 @@ class WSAM(Optimizer):
         max_norm: clip g_task, g_adversarial + g_task and g'_task to this norm, before mixing.
         eps: keeps the division by the norm finite.
         **hyper: of the base optimizer, e.g. `lr`.
+
+    Attributes:
+        gradient_norm: of the clean gradient, all terms, before clipping, at the last step.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class WSAM(Optimizer):
         self.decoupled = decoupled
         self.max_norm = max_norm
         self.eps = eps
+        self.gradient_norm = 0.0
 
     def step(self, closure: Closure) -> Losses | None:  # type: ignore[override]
         """Take one step; return the losses at w, or None when it was skipped.
@@ -77,7 +81,8 @@ class WSAM(Optimizer):
         full = task
         if losses.adversarial is not None:
             full = _add(task, _gradients(losses.adversarial, parameters))
-        if not (math.isfinite(norm) and math.isfinite(_norm(full))):
+        self.gradient_norm = _norm(full)
+        if not (math.isfinite(norm) and math.isfinite(self.gradient_norm)):
             return None
         perturbed = None
         if self.alpha > 0 and norm > 0:

@@ -51,7 +51,8 @@ def test_later_layers_win():
         ({"network": {"widths": ["a"]}}, "widths must be of type int"),
         ({"optimizer": {"generator_optimizer": "wsan"}}, "did you mean 'wsam'"),
         ({"optimizer": {"gamma": 1.0}}, "gamma must be from"),
-        ({"schedule": {"ema": float("nan")}}, "ema must be from"),
+        ({"schedule": {"ema": float("nan")}}, "ema must be a finite number"),
+        ({"schedule": {"pixel_lr": float("inf")}}, "pixel_lr must be a finite number"),
     ],
 )
 def test_mistakes_are_named(values, sentence):

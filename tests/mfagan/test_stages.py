@@ -121,6 +121,8 @@ def test_pixel_step_is_l1_and_in_place_distillation():
     for sr in others:
         loss = loss + 0.75 * F.l1_loss(sr, b.hr) + 0.25 * F.l1_loss(sr, largest.detach())
     loss.backward()
+    norm = torch.cat([p.grad.flatten() for p in twin.parameters() if p.grad is not None]).norm()
+    assert norm > 0
     for ours, theirs in zip(supernet.parameters(), twin.parameters(), strict=True):
         torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-7)
 

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 
 import pytest
@@ -159,6 +160,90 @@ def test_a_damaged_state_is_named(finished, tmp_path):
         run(finished / "photos", out, schedule={"gan_steps": 0, "pixel_steps": 2})
 
 
+@pytest.mark.parametrize("keep", [0, 100, 3000, -50])
+def test_any_damage_to_the_state_is_named(finished, tmp_path, keep):
+    out, schedule = tmp_path / "out", {"gan_steps": 0, "pixel_steps": 2}
+    state = {"stage": "pixel", "step": 1, "weights": torch.zeros(5000)}
+    run(finished / "photos", out, schedule=schedule)
+    torch.save(state, out / "checkpoints" / "state.pt")
+    whole = (out / "checkpoints" / "state.pt").read_bytes()
+    (out / "checkpoints" / "state.pt").write_bytes(whole[:keep])
+    for name in ("summary.json", "pixel.safetensors"):
+        (out / name).unlink()
+    with pytest.raises(ValueError, match=r"state\.pt' is damaged"):
+        run(finished / "photos", out, schedule=schedule)
+
+
+def test_the_newest_three_and_the_best_are_kept(finished, tmp_path, monkeypatch):
+    qualities = iter([20.0, 30.0, 25.0, 24.0, 23.0, 22.0, 21.0, 20.0])
+    monkeypatch.setattr(engine, "mean_psnr_y", lambda *_: next(qualities))
+    out = tmp_path / "out"
+    run(
+        finished / "photos",
+        out,
+        network={"architecture": "mfa_x4_w4_c2_s0"},
+        schedule={"gan_steps": 0, "pixel_steps": 7, "validate_every": 1, "save_every": 1},
+    )
+    kept = sorted(p.name for p in (out / "checkpoints").glob("pixel-*"))
+    assert kept == [f"pixel-{n:07d}.safetensors" for n in (2, 5, 6, 7)]
+    assert read_about(out / "checkpoints" / kept[0]).metrics == {"psnr_y_crop4": 30.0}
+
+
+def test_metrics_are_only_of_the_weights_they_stand_with(finished, tmp_path):
+    out = tmp_path / "out"
+    schedule = {"gan_steps": 0, "pixel_steps": 6, "validate_every": 3, "save_every": 2}
+    run(finished / "photos", out, schedule=schedule)
+    metrics = [read_about(p).metrics for p in sorted((out / "checkpoints").glob("pixel-*"))]
+    assert [bool(m) for m in metrics] == [False, False, True]
+
+
+def test_diverged_weights_do_not_push_out_the_good_ones(finished, tmp_path):
+    out = tmp_path / "out"
+    schedule = {"gan_steps": 0, "pixel_steps": 40, "pixel_lr": 1e30, "warmup_steps": 0}
+    with pytest.raises(FailureError):
+        run(finished / "photos", out, schedule=schedule | {"save_every": 1})
+    for file in (out / "checkpoints").glob("pixel-*"):
+        assert all(torch.isfinite(t).all() for t in load_file(file).values())
+
+
+def test_a_stop_in_the_last_step_is_obeyed(finished, tmp_path, monkeypatch):
+    draw = engine._batch
+
+    def interrupting(place, name, at):
+        if (name, at) == ("teacher", 3):
+            os.kill(os.getpid(), signal.SIGINT)
+        return draw(place, name, at)
+
+    monkeypatch.setattr(engine, "_batch", interrupting)
+    with pytest.raises(engine.InterruptedRunError, match="SIGINT after the teacher stage"):
+        run(finished / "photos", tmp_path / "out")
+    assert (tmp_path / "out" / "teacher.safetensors").is_file()
+    assert not (tmp_path / "out" / "pixel.safetensors").exists()
+
+
+def test_bad_photographs_are_found_before_the_first_step(finished, tmp_path):
+    import numpy as np
+
+    from mfagan.images import write_image
+
+    photos = tmp_path / "photos"
+    shutil.copytree(finished / "photos", photos)
+    write_image(photos / "tiny.png", np.zeros((30, 30, 3), np.uint8))
+    validation = {"data": str(photos), "validation": str(finished / "photos")}
+    with pytest.raises(ValueError, match=r"tiny\.png' is 30x30, smaller than a crop"):
+        train(config(photos, data=validation), tmp_path / "out", device=CPU, silent=True)
+    write_image(photos / "tiny.png", np.zeros((96, 96, 3), np.uint8))
+    validation = {"data": str(finished / "photos"), "validation": str(photos)}
+    with pytest.raises(ValueError, match=r"tiny\.png' is flat"):
+        train(config(photos, data=validation), tmp_path / "out", device=CPU, silent=True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_inside_its_photographs_is_refused(finished):
+    with pytest.raises(ValueError, match="lies inside the photographs"):
+        run(finished / "photos", finished / "photos" / "out")
+
+
 def test_losses_that_stay_infinite_stop_the_run(finished, tmp_path):
     with pytest.raises(FailureError, match="10 steps in a row were not finite: stage pixel, step"):
         run(
@@ -185,9 +270,13 @@ def test_one_architecture_alone_and_without_teacher(finished, tmp_path):
 def test_a_teacher_can_be_given_by_its_file(finished, tmp_path):
     teacher = finished / "out" / "teacher.safetensors"
     run(finished / "photos", tmp_path / "out", network={"teacher": str(teacher)})
-    ours = weights(finished / "out")["gan.safetensors"]
-    theirs = weights(tmp_path / "out")["gan.safetensors"]
-    assert ours.keys() == theirs.keys()
+    ours, theirs = (weights(out) for out in (finished / "out", tmp_path / "out"))
+    assert same({"t": ours["teacher.safetensors"]}, {"t": theirs["teacher.safetensors"]})
+    path = finetune(
+        tmp_path / "out" / "gan.safetensors", parse("mfa_x4_w4_c2_s0"), 1,
+        config(finished / "photos"), tmp_path / "tuned", device=CPU, silent=True,
+    )  # fmt: skip
+    assert read_about(path).stage == "finetune"
 
 
 @pytest.mark.parametrize(
@@ -200,6 +289,7 @@ def test_a_teacher_can_be_given_by_its_file(finished, tmp_path):
         ({"network": {"discriminator": "vgg"}}, "grammar is patchgan"),
         ({"data": {"scale": 2}}, "--teacher none"),
         ({"schedule": {"teacher_steps": 0}}, "--teacher-steps must be above 0"),
+        ({"network": {"discriminator": "patchgan_n5_f4"}}, "needs crops of at least 96 HR"),
         ({"network": {"widths": (6, 4)}}, "ascending"),
         ({"data": {"data": "/missing"}}, "is not a folder"),
     ],
