@@ -22,7 +22,7 @@ RECIPES: dict[str, Values] = {
         "network": {"widths": (16, 24, 32), "modules": (2, 3)},
         "schedule": {
             "teacher_steps": 300,
-            "pixel_steps": 3600,
+            "pixel_steps": 4400,
             "gan_steps": 300,
             "teacher_lr": 1e-3,
             "pixel_lr": 2e-3,
