@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from latency.commandline import FailureError, out_of_memory
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -18,7 +20,8 @@ def runner(model: ModelProto, threads: int) -> Callable[[Tensor], Tensor]:
     """Return a function that maps LR (1, 3, H, W) to SR by ONNX Runtime.
 
     Raises:
-        ValueError: the installed ONNX Runtime does not run the model.
+        ValueError: the installed ONNX Runtime does not load the model.
+        FailureError: (the function) it cannot run the model.
     """
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
@@ -38,4 +41,13 @@ def runner(model: ModelProto, threads: int) -> Callable[[Tensor], Tensor]:
             f"onnxruntime {onnxruntime.__version__} does not run the model at opset {opset} "
             f"({reason}); try a lower --opset"
         ) from error
-    return lambda lr: session.run(["sr"], {"lr": lr})[0]
+
+    def run(lr: Tensor) -> Tensor:
+        try:
+            return session.run(["sr"], {"lr": lr})[0]
+        except Exception as error:  # onnxruntime's own have no base class but this
+            size = "x".join(map(str, lr.shape[2:]))
+            why = "out of memory" if out_of_memory(error) else str(error).split(" : ")[-1].strip()
+            raise FailureError(f"ONNX Runtime cannot run the model at {size}: {why}") from error
+
+    return run

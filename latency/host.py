@@ -15,7 +15,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from latency.commandline import FailureError
+from latency.commandline import FailureError, out_of_memory
 from latency.measurement import Measurement
 from latency.onnx_model import load_onnx, model_input
 from latency.progress import Progress
@@ -61,7 +61,7 @@ def measure(
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # errors are raised, and said once
     started = time.perf_counter()
     try:
         session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
@@ -76,9 +76,10 @@ def measure(
             try:
                 session.run(None, feed)
             except Exception as error:
-                raise FailureError(
-                    f"ONNX Runtime cannot run '{path}': {_sentence(error)}"
-                ) from error
+                reason = _sentence(error)
+                if out_of_memory(error):
+                    reason = f"out of memory at {height}x{width}; give a smaller --input"
+                raise FailureError(f"ONNX Runtime cannot run '{path}': {reason}") from error
             if index >= warmup:
                 times.append((time.perf_counter() - started) * 1e3)
             progress.update()

@@ -290,7 +290,7 @@ def _session(file: Path, threads: int, device: str) -> Any:
         )
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # errors are raised, and said once
     providers: list[Any] = ["CPUExecutionProvider"]
     if cuda and device != "cpu":
         providers.insert(0, ("CUDAExecutionProvider", {"use_tf32": 0}))

@@ -2,7 +2,10 @@ import argparse
 import hashlib
 import io
 import json
+import os
 import stat
+import subprocess
+import sys
 
 import pytest
 
@@ -10,6 +13,7 @@ from latency.commandline import (
     FailureError,
     Parser,
     add_common_flags,
+    available_cores,
     image_size,
     nearest,
     positive_float,
@@ -48,6 +52,71 @@ def test_statuses_and_one_sentence(capsys, error, status):
     assert captured.err.count("\n") == 1
 
 
+class OutOfMemoryError(RuntimeError):
+    """As torch's, by name."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Unable to allocate 4.00 GiB for an array with shape (9, 9)"),
+        RuntimeError(
+            "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate "
+            "memory: you tried to allocate 9209857024 bytes. Error code 12 (Cannot allocate "
+            "memory)\nsecond line"
+        ),
+        OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB."),
+        Exception("[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : Status Message: std::bad_alloc"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+@pytest.mark.parametrize(
+    ("flags", "advice"),
+    [
+        (["--batch", "--patch"], "; lower --batch or --patch"),
+        (["--tile"], "; lower --tile"),
+        ([], ")"),
+    ],
+)
+def test_too_little_memory_is_one_sentence_that_says_what_to_lower(capsys, error, flags, advice):
+    made = parser()
+    for flag in flags:
+        made.add_argument(flag)
+
+    def command(_):
+        raise error
+
+    assert run(made, command, []) == 1
+    captured = capsys.readouterr()
+    assert captured.err.startswith("tool: out of memory (")
+    assert captured.err.endswith(f"{advice}\n")
+    assert captured.err.count("\n") == 1
+    assert "second line" not in captured.err
+
+
+@pytest.mark.parametrize("lines", [1, 100_000])
+@pytest.mark.parametrize("words", [[], ["--help"]], ids=str)
+def test_a_reader_that_goes_away_ends_the_command_in_silence(lines, words):
+    """Few lines are still in the buffer when the command ends; many break it in the middle."""
+    code = (
+        "import sys\nfrom latency.commandline import *\n"
+        "parser = Parser('tool')\nadd_common_flags(parser)\n"
+        f"def command(_):\n    for _ in range({lines}):\n        print('line')\n    return 0\n"
+        "sys.exit(run(parser, command))"
+    )
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words],
+        env={**os.environ, "PYTHONUNBUFFERED": ""},
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
 def test_debug_shows_the_traceback(capsys):
     def command(_):
         raise ValueError("bad value")
@@ -56,11 +125,12 @@ def test_debug_shows_the_traceback(capsys):
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_defects_keep_their_traceback():
+@pytest.mark.parametrize("error", [KeyError("defect"), RuntimeError("shapes do not match")])
+def test_defects_keep_their_traceback(error):
     def command(_):
-        raise KeyError("defect")
+        raise error
 
-    with pytest.raises(KeyError):
+    with pytest.raises(type(error)):
         run(parser(), command, [])
 
 
@@ -72,6 +142,7 @@ def test_defects_keep_their_traceback():
         (["--xyzzy"], "unknown argument '--xyzzy' "),
         (["--steps"], "expected one argument"),
         (["--threads", "0"], "at least 1 is needed, got '0'"),
+        (["--threads", "100000"], f"at most {4 * available_cores()} threads, 4 for each core"),
         (["extra"], "unknown argument 'extra'"),
     ],
 )

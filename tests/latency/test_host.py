@@ -45,6 +45,25 @@ def test_what_cannot_be_measured(tiny_onnx, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("message", "sentence"),
+    [
+        ("6 : RUNTIME_EXCEPTION : std::bad_alloc", "out of memory at 8x9; give a smaller --input"),
+        ("1 : FAIL : Reshape", "1 : FAIL : Reshape"),
+    ],
+)
+def test_a_run_that_fails_is_one_sentence(tiny_onnx, monkeypatch, message, sentence):
+    import onnxruntime
+
+    class Session(onnxruntime.InferenceSession):
+        def run(self, *_):
+            raise onnxruntime.capi.onnxruntime_pybind11_state.Fail(message)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+    with pytest.raises(FailureError, match=f"ONNX Runtime cannot run '.*': {sentence}$"):
+        measure(tiny_onnx, size=(8, 9), threads=1, silent=True)
+
+
+@pytest.mark.parametrize(
     ("kinds", "dtype", "metadata", "precision"),
     [
         (["Relu"], np.float32, {}, "fp32"),
