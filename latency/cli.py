@@ -201,6 +201,8 @@ def _profile(arguments: argparse.Namespace) -> int:
 
     if arguments.out.suffix != ".jsonl":
         raise ValueError(f"--out must end in .jsonl, got '{arguments.out}'")
+    if arguments.out.is_dir():
+        raise ValueError(f"--out must be a file, '{arguments.out}' is a folder")
     measured = measure(
         arguments.model,
         size=arguments.input,

@@ -24,7 +24,8 @@ _RUNTIMES = {"onnx": "onnxruntime"}
 _EPILOG = """examples:
   mfagan-latency fit pixel.jsonl --target snapdragon-855/cpu --out pixel.json
   mfagan-latency fit --aihub aihub_sr.csv.gz --layers sr_model_layers.json.gz \\
-    --device "RB5 (Proxy)" --runtime tflite --unit GPU --target snapdragon-865/gpu --out gpu.json
+    --published-device "RB5 (Proxy)" --runtime tflite --unit GPU \\
+    --target snapdragon-865/gpu --out gpu.json
 """
 
 
@@ -73,7 +74,7 @@ def add_fit_parser(subparsers: argparse._SubParsersAction[Parser]) -> Parser:
     published.add_argument(
         "--layers", type=existing_path, metavar="JSON", help="layer lists, .json[.gz]"
     )
-    published.add_argument("--device", help="device as published, e.g. 'RB5 (Proxy)'")
+    published.add_argument("--published-device", help="device as published, e.g. 'RB5 (Proxy)'")
     published.add_argument("--runtime", help="runtime as published, e.g. tflite or onnx")
     published.add_argument(
         "--unit",
@@ -94,6 +95,8 @@ def run_fit(arguments: argparse.Namespace, reader: Reader) -> int:
     target = Target.parse(arguments.target)
     if arguments.out.suffix != ".json":
         raise ValueError(f"--out must end in .json, got '{arguments.out}'")
+    if arguments.out.is_dir():
+        raise ValueError(f"--out must be a file, '{arguments.out}' is a folder")
     _check_flags(arguments)
     if arguments.aihub:
         data = _published(arguments, target)
@@ -123,7 +126,7 @@ def run_fit(arguments: argparse.Namespace, reader: Reader) -> int:
 
 
 def _check_flags(arguments: argparse.Namespace) -> None:
-    published = ("layers", "device", "runtime", "unit", "published_precision", "licence")
+    published = ("layers", "published_device", "runtime", "unit", "published_precision", "licence")
     if not arguments.aihub:
         for name in published:
             if getattr(arguments, name) is not None:
@@ -133,9 +136,9 @@ def _check_flags(arguments: argparse.Namespace) -> None:
         return
     if arguments.measurements:
         raise ValueError("give measurement files or --aihub, not both")
-    for name in ("layers", "device", "runtime"):
+    for name in ("layers", "published_device", "runtime"):
         if getattr(arguments, name) is None:
-            raise ValueError(f"--aihub needs --{name} too")
+            raise ValueError(f"--aihub needs --{name.replace('_', '-')} too")
 
 
 def _published(arguments: argparse.Namespace, target: Target) -> _Data:
@@ -147,7 +150,7 @@ def _published(arguments: argparse.Namespace, target: Target) -> _Data:
     found = read_published(
         arguments.aihub,
         arguments.layers,
-        device=arguments.device,
+        device=arguments.published_device,
         runtime=arguments.runtime,
         unit=unit,
         precision=arguments.published_precision,
@@ -168,7 +171,7 @@ def _published(arguments: argparse.Namespace, target: Target) -> _Data:
             precision=target.precision or precision,
             cores=target.cores,
         ),
-        device=arguments.device,
+        device=arguments.published_device,
         runtime_versions=found.runtime_versions,
         source=found.source,
     )

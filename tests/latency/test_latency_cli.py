@@ -145,6 +145,10 @@ def test_fit_from_measurements_recovers_the_law(capsys, tmp_path):
         (("fit", "--target", "host/cpu", "--out", "p.json", "--runtime", "x"), "only with --aihub"),
         (("fit", "none.jsonl", "--target", "host/cpu", "--out", "p.json"), "does not exist"),
         (("profile", "none.onnx", "--out", "m.jsonl"), "there is no ONNX file"),
+        (
+            ("fit", "--target", "host/cpu", "--out", "p.json", "--published-device", "x"),
+            "--published-device has a meaning only with --aihub",
+        ),
         (("profile", "none.onnx", "--out", "m.txt"), "--out must end in .jsonl"),
         (("profile", "none.onnx", "--out", "m.jsonl", "--runs", "0"), "at least 1"),
     ],
@@ -156,6 +160,25 @@ def test_misuse_is_one_sentence_and_status_2(capsys, tmp_path, monkeypatch, argv
     assert message in err
     assert err.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_is_not_a_file_to_write(capsys, tiny_onnx, tmp_path):
+    for name, argv in (
+        ("m.jsonl", ("profile", str(tiny_onnx), "--runs", "1")),
+        ("p.json", ("fit", "--target", "host/cpu")),
+    ):
+        (tmp_path / name).mkdir()
+        status, out, err = _run(capsys, *argv, "--out", str(tmp_path / name))
+        assert (status, out) == (2, "")
+        assert f"--out must be a file, '{tmp_path / name}' is a folder\n" in err
+        assert err.count("\n") == 1
+
+
+def test_published_results_need_their_device(capsys, tmp_path):
+    (tmp_path / "r.csv").touch()
+    argv = ("--target", "host/cpu", "--out", "p.json", "--aihub", str(tmp_path / "r.csv"))
+    status, _, err = _run(capsys, "fit", *argv, "--layers", str(tmp_path / "r.csv"))
+    assert (status, "--aihub needs --published-device too" in err) == (2, True)
 
 
 def test_measurements_that_do_not_go_together(capsys, tmp_path):
