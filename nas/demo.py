@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from latency.commandline import FailureError, Parser, add_common_flags, run
+from latency.files import replacing
 
 TARGET = "snapdragon-865/gpu"
 INPUT = "128x128"
@@ -60,13 +61,13 @@ def collect_photos(out: Path) -> None:
         "sklearn": Path(str(sklearn.__file__)).parent / "datasets" / "images",
     }
     for folder, packages in PHOTOGRAPHS.items():
-        (out / folder).mkdir(parents=True, exist_ok=True)
         for package, names in packages.items():
             for name in names:
                 if not (sources[package] / name).is_file():
                     raise FailureError(f"the installed {package} lacks the photograph '{name}'")
                 if not (out / folder / name).is_file():
-                    shutil.copyfile(sources[package] / name, out / folder / name)
+                    with replacing(out / folder / name) as temporary:
+                        shutil.copyfile(sources[package] / name, temporary)
 
 
 def run_command(name: str, *arguments: str | Path) -> None:

@@ -1,9 +1,11 @@
 """The whole chain, small: it repeats itself bit for bit and goes on where it stopped."""
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,7 +16,7 @@ from latency.profile import load_profile
 from mfagan.architecture import architecture_reductions, op_list, parse
 from mfagan.recipes import RECIPES
 from mfagan.space import SearchSpace
-from nas.demo import INPUT, SIZES, TARGET
+from nas.demo import INPUT, PHOTOGRAPHS, SIZES, TARGET, collect_photos
 from nas.result import read_search
 
 
@@ -64,6 +66,24 @@ def check_report(out, summary):
     search = read_search(out / "search")
     assert str(search.chosen_architecture) == summary["architecture"]
     assert asdict(search)["budget_ms"] == summary["budget_ms"]
+
+
+def test_a_photograph_whose_copying_was_interrupted_is_copied_anew(tmp_path, monkeypatch):
+    def interrupted(source, target):
+        target.write_bytes(source.read_bytes()[:100])
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "copyfile", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            collect_photos(tmp_path)
+    collect_photos(tmp_path)
+    import skimage
+
+    first = PHOTOGRAPHS["train"]["skimage"][0]
+    theirs = Path(skimage.__file__).parent / "data" / first
+    assert (tmp_path / "train" / first).read_bytes() == theirs.read_bytes()
+    assert not list(tmp_path.rglob(".part-*"))
 
 
 @pytest.mark.parametrize("recipe", SIZES)
