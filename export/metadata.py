@@ -22,12 +22,3 @@ def write_card(model: ModelProto, card: ModelCard) -> None:
         entry.key, entry.value = name, value
     model.producer_name, model.producer_version = card.producer.split(" ", 1)
     model.ClearField("doc_string")
-
-
-def read_card(model: ModelProto) -> ModelCard:
-    """Return the card of a model.
-
-    Raises:
-        ValueError: the model carries none, or one that contradicts itself.
-    """
-    return ModelCard.from_metadata({entry.key: entry.value for entry in model.metadata_props})
