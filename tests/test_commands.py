@@ -26,7 +26,7 @@ def test_help_needs_no_heavy_import(name):
     code = (
         f"import sys\nfrom {MODULES[name]} import main\nstatus = main(['--help'])\n"
         f"loaded = [m for m in {HEAVY} if m in sys.modules]\n"
-        "sys.exit(status or str(loaded) * bool(loaded))"
+        "sys.exit(str(loaded) if loaded else status)"
     )
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False
