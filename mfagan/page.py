@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 Point = tuple[float, float]
 COLOURS = ("#0b6e99", "#d9480f", "#2b8a3e", "#862e9c", "#5c5f66", "#a61e4d")
-_WIDTH, _HEIGHT, _LEFT, _BOTTOM, _TOP, _RIGHT = 560, 300, 62, 42, 16, 14
+_WIDTH, _HEIGHT, _BOTTOM, _TOP, _RIGHT = 560, 300, 42, 16, 14
+_DIGIT = 7.2
+"""Width of a digit at the charts' font size, at most."""
 
 _STYLE = """
 :root { color-scheme: light; }
@@ -142,13 +144,21 @@ def chart(
         return ""
     xs = [x for x, _ in everything] + ([] if vertical is None else [vertical])
     x_axis, y_axis = _Axis(xs), _Axis([y for _, y in everything])
+    # The axis's label, its longest number, and a gap after each.
+    left = 26 + _DIGIT * max(len(f"{tick:.6g}") for tick in y_axis.ticks()) + 6
 
     def place(x: float, y: float) -> Point:
-        across = _LEFT + x_axis.share(x) * (_WIDTH - _LEFT - _RIGHT)
+        across = left + x_axis.share(x) * (_WIDTH - left - _RIGHT)
         return across, _HEIGHT - _BOTTOM - y_axis.share(y) * (_HEIGHT - _TOP - _BOTTOM)
 
     parts = [
-        _grid(x_axis, y_axis, place_x=lambda x: place(x, 0)[0], place_y=lambda y: place(0, y)[1])
+        _grid(
+            x_axis,
+            y_axis,
+            left,
+            place_x=lambda x: place(x, 0)[0],
+            place_y=lambda y: place(0, y)[1],
+        )
     ]
     if vertical is not None:
         x = place(vertical, 0)[0]
@@ -174,7 +184,7 @@ def chart(
             f'fill="{colour}">{html.escape(name)}</text>'
         )
     parts.append(
-        f'<text x="{(_WIDTH + _LEFT) / 2}" y="{_HEIGHT - 6}" text-anchor="middle">'
+        f'<text x="{(_WIDTH + left) / 2:.1f}" y="{_HEIGHT - 6}" text-anchor="middle">'
         f"{html.escape(x_label)}</text>"
         f'<text x="14" y="{_HEIGHT / 2}" text-anchor="middle" '
         f'transform="rotate(-90 14 {_HEIGHT / 2})">{html.escape(y_label)}</text>'
@@ -210,14 +220,14 @@ class _Axis:
         return [self.low + k * self.step for k in range(count + 1)]
 
 
-def _grid(x_axis: _Axis, y_axis: _Axis, *, place_x, place_y) -> str:  # type: ignore[no-untyped-def]
+def _grid(x_axis: _Axis, y_axis: _Axis, left: float, *, place_x, place_y) -> str:  # type: ignore[no-untyped-def]
     parts = []
     for tick in y_axis.ticks():
         y = place_y(tick)
         parts.append(
-            f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}" '
+            f'<line x1="{left:.1f}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}" '
             'stroke="#e9ecef"/>'
-            f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{tick:.6g}</text>'
+            f'<text x="{left - 6:.1f}" y="{y + 4:.1f}" text-anchor="end">{tick:.6g}</text>'
         )
     for tick in x_axis.ticks():
         x = place_x(tick)

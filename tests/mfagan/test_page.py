@@ -37,6 +37,17 @@ def test_a_chart_puts_points_where_they_belong():
     assert y0 > y1  # up is more
 
 
+@pytest.mark.parametrize("values", [(0, 1), (28.9512, 28.9514), (1.2345e-5, 1.2349e-5), (-4e6, 1)])
+def test_the_label_stands_clear_of_the_longest_number(values):
+    svg = svg_of(chart("t", {"a": list(enumerate(values))}, "x", "y"))
+    texts = [element for element in svg.iter() if element.tag.endswith("text")]
+    (label,) = [text for text in texts if "rotate" in (text.get("transform") or "")]
+    numbers = [t for t in texts if t.get("text-anchor") == "end" and t.text != "a"]
+    assert len(numbers) > 1
+    for number in numbers:  # 12 px high; digits of the widest common fonts are 0.6 of that wide
+        assert float(number.get("x")) - 12 * 0.6 * len(number.text) >= float(label.get("x")) + 6
+
+
 def test_a_line_of_one_point_is_drawn_as_a_point():
     drawn = [e.tag.split("}")[-1] for e in svg_of(chart("t", {"a": [(1, 2)]}, "x", "y")).iter()]
     assert "circle" in drawn
