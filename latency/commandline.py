@@ -247,6 +247,9 @@ def _first_line(error: BaseException) -> str:
 def _report(prog: str, error: BaseException, debug: bool, status: int) -> int:
     if debug:
         traceback.print_exception(error)
-    sentence = " ".join(str(error).split()) or type(error).__name__
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        text = f"'{error.filename}': {error.strerror}" if error.filename else error.strerror
+    sentence = " ".join(text.split()) or type(error).__name__
     print(f"{prog}: {sentence}", file=sys.stderr)
     return status

@@ -18,6 +18,9 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     The temporary file keeps the suffix, because image and model writers go by it. When the block
     raises, it is removed and `path` is as it was.
+
+    Raises:
+        OSError: the disk is full, say; the message names `path`.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -33,6 +36,9 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         temporary.replace(target)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OSError(error.errno, f"'{target}' cannot be written: {reason}") from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -7,13 +7,14 @@ STAGE.safetensors  finished stages           report.html, summary.json
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from latency.files import replacing, write_json, write_text
+from latency.files import write_bytes, write_json, write_text
 from mfagan.config import TrainConfig, differences, read_toml, resolve, to_toml
 
 KEPT_CHECKPOINTS = 3
@@ -47,10 +48,11 @@ class RunFolder:
                 path.rename(_unused(path))
         elif path.is_dir() and any(path.iterdir()):
             raise ValueError(f"'{path}' is not empty and holds no run; give another --out")
-        self.checkpoints.mkdir(parents=True, exist_ok=True)
-        self.samples.mkdir(exist_ok=True)
+        # First of all, because a folder without it is taken for somebody else's.
         if not written.is_file():
             write_text(written, to_toml(config))
+        self.checkpoints.mkdir(exist_ok=True)
+        self.samples.mkdir(exist_ok=True)
 
     @property
     def checkpoints(self) -> Path:
@@ -95,8 +97,9 @@ class RunFolder:
         """Write the trainer's state, from which the run resumes."""
         import torch
 
-        with replacing(self.checkpoints / "state.pt") as temporary:
-            torch.save(state, temporary)
+        buffer = io.BytesIO()  # torch's own file writer answers a full disk with a RuntimeError
+        torch.save(state, buffer)
+        write_bytes(self.checkpoints / "state.pt", buffer.getvalue())
 
     def load_state(self) -> dict[str, Any] | None:
         """Return the trainer's state, or None when there is none.

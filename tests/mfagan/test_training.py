@@ -3,6 +3,7 @@ import json
 import os
 import shutil
 import signal
+from pathlib import Path
 
 import pytest
 import torch
@@ -242,6 +243,38 @@ def test_bad_photographs_are_found_before_the_first_step(finished, tmp_path):
 def test_a_run_inside_its_photographs_is_refused(finished):
     with pytest.raises(ValueError, match="lies inside the photographs"):
         run(finished / "photos", finished / "photos" / "out")
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_no_half_file(finished, tmp_path, monkeypatch):
+    """Every write site of a run, one after the other, meets a full disk."""
+    out, sites, failures = tmp_path / "out", [], []
+    real = Path.write_bytes
+
+    def full(self, data):
+        sites.append(self)
+        if len(sites) == full.at:
+            real(self, data[: len(data) // 2])
+            raise OSError(28, "No space left on device")
+        return real(self, data)
+
+    monkeypatch.setattr("pathlib.Path.write_bytes", full)
+
+    def finishes(at):
+        full.at = at
+        sites.clear()
+        try:
+            run(finished / "photos", out)
+        except OSError as error:
+            failures.append(str(error))
+            return False
+        return True
+
+    while not finishes(len(failures) + 1):
+        assert not list(tmp_path.rglob(".part-*"))
+    assert len(failures) > 5
+    assert all("cannot be written: No space left on device" in text for text in failures)
+    assert (out / "summary.json").is_file()
+    assert same(weights(finished / "out"), weights(out))
 
 
 def test_losses_that_stay_infinite_stop_the_run(finished, tmp_path):
