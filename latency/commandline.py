@@ -212,8 +212,8 @@ def _run(parser: argparse.ArgumentParser, command: Command, argv: Sequence[str] 
         return exit_.code if isinstance(exit_.code, int) else 1
     try:
         return command(arguments)
-    except KeyboardInterrupt:
-        print(f"{parser.prog}: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(f"{parser.prog}: {str(interrupt) or 'interrupted'}", file=sys.stderr)
         return 130
     except BrokenPipeError:
         raise

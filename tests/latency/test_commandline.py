@@ -117,6 +117,14 @@ def test_a_reader_that_goes_away_ends_the_command_in_silence(lines, words):
     assert (done.returncode, done.stderr) == (141, b"")
 
 
+def test_an_interrupted_command_may_say_how_to_go_on(capsys):
+    def command(_):
+        raise KeyboardInterrupt("stopped after step 3; the same command goes on")
+
+    assert run(parser(), command, []) == 130
+    assert capsys.readouterr().err == "tool: stopped after step 3; the same command goes on\n"
+
+
 def test_debug_shows_the_traceback(capsys):
     def command(_):
         raise ValueError("bad value")
