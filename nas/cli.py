@@ -30,12 +30,14 @@ if TYPE_CHECKING:
     import torch
 
     from mfagan.checkpoint import About
+    from mfagan.generator import Generator
     from nas.objective import Objective
     from nas.report import Outcome
     from nas.result import SearchResult
 
-STAGES = ("gan", "pixel")
-"""Stages of a training run whose supernet is searched, the first that is there."""
+JOURNAL_FILE = "study.journal"
+STAGES = ("pixel", "gan")
+"""Stages of a training run that write a supernet, in order: the first ranks, the last is cut."""
 
 
 def build_parser() -> Parser:
@@ -51,7 +53,9 @@ def build_parser() -> Parser:
         type=existing_path,
         required=True,
         metavar="PATH",
-        help="run folder of mfagan-train (gan.safetensors, else pixel.safetensors), or a file",
+        help="run folder of mfagan-train: candidates are ranked by pixel.safetensors, the chosen "
+        "one is cut out of gan.safetensors, or of pixel.safetensors while there is no other; a "
+        "weights file instead is used for both",
     )
     parser.add_argument(
         "--data",
@@ -124,27 +128,26 @@ def command(arguments: argparse.Namespace) -> int:
             f"--trials must be at least {WARM_STARTS}, got {arguments.trials}: the first "
             f"{WARM_STARTS} are the largest, the smallest and three members between"
         )
-    if arguments.out.exists() and not arguments.out.is_dir():
-        raise ValueError(f"'{arguments.out}' is a file, not a folder for a search")
+    _check_out(arguments.out, arguments.storage)
     profile = load_profile(arguments.target)
-    weights = supernet_file(arguments.supernet)
+    ranking, cut = supernet_files(arguments.supernet)
 
-    from mfagan.checkpoint import load_network
     from mfagan.device import prepare_torch
-    from mfagan.generator import Generator
     from nas.objective import Objective, load_pairs
     from nas.report import write_search
+    from nas.result import SupernetFile
     from nas.study import JOURNAL, search
 
     device = prepare_torch(arguments.device, arguments.threads)
-    network, about = load_network(weights)
-    if about.kind != "supernet" or not isinstance(network, Generator):
+    network, about = _load_supernet(ranking)
+    cut_about = _load_supernet(cut)[1]
+    if cut_about.space != about.space:
         raise ValueError(
-            f"'{weights}' holds a {about.kind} ({about.architecture}), not a supernet; "
-            "mfagan-train trains one unless --architecture says otherwise"
+            f"the supernets '{ranking}' and '{cut}' have different spaces; give one of them as "
+            "--supernet"
         )
     if arguments.finetune_steps:
-        _check_companions(weights, about)
+        _check_companions(cut, cut_about)
     objective = Objective(
         network.to(device),
         load_pairs(arguments.data, arguments.validation, about.scale),
@@ -157,13 +160,14 @@ def command(arguments: argparse.Namespace) -> int:
         trials=arguments.trials,
         sampler=arguments.sampler,
         seed=arguments.seed,
-        storage=arguments.storage or f"{JOURNAL}{arguments.out / 'study.journal'}",
+        storage=arguments.storage or f"{JOURNAL}{arguments.out / JOURNAL_FILE}",
         name=arguments.study,
-        supernet_sha256=sha256(weights),
+        ranked_by=SupernetFile(file=ranking.name, stage=about.stage, sha256=sha256(ranking)),
+        cut_from=SupernetFile(file=cut.name, stage=cut_about.stage, sha256=sha256(cut)),
         shared=arguments.storage is not None,
         silent=arguments.json,
     )
-    outcome = _write_weights(arguments, weights, objective, result, device)
+    outcome = _write_weights(arguments, cut, objective, result, device)
     paths = [arguments.out / outcome.file, *write_search(arguments.out, result, outcome)]
     _print(arguments, result, outcome, paths)
     return 0
@@ -174,19 +178,54 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run(build_parser(), command, argv)
 
 
-def supernet_file(path: Path) -> Path:
-    """Return the supernet's weights file: `path` itself, or the last stage of a run folder.
+def supernet_files(path: Path) -> tuple[Path, Path]:
+    """Return the supernet's file that ranks the candidates and the one that the chosen is cut from.
+
+    The PSNR of weights that were trained adversarially says little about what an architecture can
+    do, so a run folder's pixel stage ranks; its last stage is what is worth having. A file is both.
 
     Raises:
         ValueError: the folder holds no trained stage.
     """
     if not path.is_dir():
-        return path
-    for stage in STAGES:
-        if (file := path / f"{stage}.safetensors").is_file():
-            return file
-    names = " nor ".join(f"{stage}.safetensors" for stage in STAGES)
-    raise ValueError(f"'{path}' holds neither {names}; --supernet wants a run of mfagan-train")
+        return path, path
+    names = [f"{stage}.safetensors" for stage in STAGES]
+    files = [path / name for name in names if (path / name).is_file()]
+    if not files:
+        raise ValueError(
+            f"'{path}' holds neither {' nor '.join(names)}; --supernet wants a run of mfagan-train"
+        )
+    return files[0], files[-1]
+
+
+def _check_out(out: Path, storage: str | None) -> None:
+    """Check that what lies in `out` is a search's: its files are replaced."""
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"'{out}' is a file, not a folder for a search")
+    if not out.is_dir() or any((out / name).exists() for name in (JOURNAL_FILE, "search.json")):
+        return
+    # A search that shares a study leaves neither when it is killed, but perhaps its fine-tuning,
+    # and the study itself when that was put here.
+    own = Path(storage.partition(":")[2]).name if storage else ""
+    others = [path for path in out.iterdir() if not (own and path.name.startswith(own))]
+    if others and not any(out.glob("finetune/*/config.toml")):
+        raise ValueError(
+            f"'{out}' is not empty and holds no search (neither {JOURNAL_FILE} nor search.json); "
+            "give another --out"
+        )
+
+
+def _load_supernet(file: Path) -> tuple[Generator, About]:
+    from mfagan.checkpoint import load_network
+    from mfagan.generator import Generator
+
+    network, about = load_network(file)
+    if about.kind != "supernet" or not isinstance(network, Generator):
+        raise ValueError(
+            f"'{file}' holds a {about.kind} ({about.architecture}), not a supernet; "
+            "mfagan-train trains one unless --architecture says otherwise"
+        )
+    return network, about
 
 
 def _check_companions(weights: Path, about: About) -> None:
@@ -226,10 +265,12 @@ def _write_weights(
     steps: int = arguments.finetune_steps
     network, about = cut_subnet(weights, architecture)
     if steps:
+        # Whole paths: the same search from another folder finds its fine-tuning again.
+        validation = arguments.validation
         own = {
             "data": {
-                "data": str(arguments.data),
-                "validation": str(arguments.validation or ""),
+                "data": str(arguments.data.resolve()),
+                "validation": str(validation.resolve()) if validation else "",
             },
             "run": {"seed": arguments.seed},
         }
@@ -248,7 +289,7 @@ def _write_weights(
     metrics = {
         result.metric: quality,
         f"{result.metric}_bicubic": result.bicubic,
-        f"{result.metric}_shared_weights": result.chosen.quality or 0.0,
+        f"{result.metric}_shared_weights {result.ranked_by.file}": result.chosen.quality or 0.0,
         "budget_ms": result.budget_ms,
     }
     for prediction in predictions:
@@ -294,6 +335,10 @@ def _print(
     print(
         f"{result.chosen.architecture}: {outcome.quality:.2f} dB {result.metric} "
         f"(bicubic {result.bicubic:.2f} dB), within {result.budget_ms:g} ms"
+    )
+    print(
+        f"  ranked by the shared weights in {result.ranked_by}, {result.chosen.quality:.2f} dB\n"
+        f"  cut out of {result.cut_from}, fine-tuned for {outcome.finetune_steps} steps"
     )
     for prediction in outcome.predictions:
         print(f"  {prediction.target}: {prediction}")

@@ -113,6 +113,8 @@ def _summary(
         "latency": latencies,
         "budget_ms": search.budget_ms,
         "trials": len(search.trials),
+        "ranked_by": asdict(search.ranked_by),
+        "cut_from": asdict(search.cut_from),
         "rejected_before_evaluation": search.rejected_share,
         "export": export,
         "training": training,
@@ -175,7 +177,8 @@ def _page(
         ]
     sections += [
         heading("Search", f"{len(search.trials)} trials; candidates over the budget were rejected "
-                "before they were evaluated and are not shown."),
+                "before they were evaluated and are not shown. Quality is that of the shared "
+                f"weights in {search.ranked_by}; the generator was cut out of {search.cut_from}."),
         front_chart(search),
         front_table(search),
         heading("Costs", "At 256x256 LR, fp32, batch 1; latencies are predicted at "

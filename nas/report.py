@@ -95,7 +95,7 @@ def to_json(result: SearchResult, outcome: Outcome) -> dict[str, Any]:
     chosen = {
         "architecture": result.chosen.architecture,
         "weights": outcome.file,
-        "shared_weights": {result.metric: result.chosen.quality},
+        "shared_weights": {"file": result.ranked_by.file, result.metric: result.chosen.quality},
         "finetune_steps": outcome.finetune_steps,
         result.metric: outcome.quality,
         "latency_ms": result.chosen.latency_ms,
@@ -113,7 +113,8 @@ def best_toml(result: SearchResult, outcome: Outcome) -> str:
     lines = [
         f"# Chosen by mfagan-search among {len(result.trials)} trials for {first.target}.",
         f"# Predicted: {first}",
-        f"# {result.metric} {outcome.quality:.2f} dB, bicubic {result.bicubic:.2f} dB",
+        f"# {result.metric} of {outcome.file}: {outcome.quality:.2f} dB, bicubic "
+        f"{result.bicubic:.2f} dB",
         "[data]",
         f"scale = {architecture.scale}",
         "",
@@ -128,15 +129,21 @@ def search_page(result: SearchResult, outcome: Outcome) -> str:
     profile = result.profile
     height, width = result.size
     tuned = (
-        f"after {outcome.finetune_steps} steps of fine-tuning"
+        f"{outcome.finetune_steps} steps of fine-tuning"
         if outcome.finetune_steps
-        else "cut out of the supernet, not fine-tuned"
+        else "not fine-tuned"
     )
     summary = table(
         ("chosen", str(result.chosen.architecture)),
         [
-            (f"{result.metric}, {tuned}", f"{outcome.quality:.2f} dB"),
-            (f"{result.metric} with the shared weights", f"{result.chosen.quality:.2f} dB"),
+            (
+                f"{result.metric} of the weights written: cut out of {result.cut_from}, {tuned}",
+                f"{outcome.quality:.2f} dB",
+            ),
+            (
+                f"{result.metric} of the shared weights that ranked it: {result.ranked_by}",
+                f"{result.chosen.quality:.2f} dB",
+            ),
             (f"{result.metric} of bicubic", f"{result.bicubic:.2f} dB"),
             (f"predicted for {profile.target}", str(outcome.predictions[0])),
             ("budget", f"{result.budget_ms:g} ms at an input of {height}x{width}"),
@@ -147,7 +154,7 @@ def search_page(result: SearchResult, outcome: Outcome) -> str:
         f"{len(result.trials)} trials, {len(result.feasible)} distinct architectures within the "
         f"budget; {result.rejected_share:.0%} of the trials were rejected by their predicted "
         "latency or costs before evaluation and are not shown (trials.csv has them). Quality is "
-        "that of the supernet's shared weights."
+        f"that of the shared weights in {result.ranked_by}."
     )
     reference = predictions_of(ESRGAN, profile, result.size)
     extrapolated = "; ".join(outcome.predictions[0].extrapolates)
@@ -178,7 +185,8 @@ def front_chart(result: SearchResult) -> str:
     front = {trial.architecture for trial in result.front}
     profile = result.profile
     return chart(
-        f"Quality over predicted latency; dashed: the budget of {result.budget_ms:g} ms",
+        f"Quality by {result.ranked_by} over predicted latency; dashed: the budget of "
+        f"{result.budget_ms:g} ms",
         {
             "candidates": points([t for t in result.feasible if t.architecture not in front]),
             "front": points([t for t in result.front if t is not result.chosen]),
@@ -200,7 +208,7 @@ def front_table(result: SearchResult) -> str:
     header = (
         "architecture",
         f"ms ({profile.runtime} {profile.precision})",
-        f"{result.metric}, dB",
+        f"{result.metric} of shared weights, dB",
         "trial",
     )
     return table(header, rows, chosen=len(rows) - 1)
@@ -243,9 +251,9 @@ def _csv(result: SearchResult, trials: Sequence[TrialRecord]) -> str:
     target = result.profile.target
     header = ("number", "architecture", result.metric, "latency_ms", "target", "feasible")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow((*header, "reason", "repeated", "sampler"))
+    writer.writerow((*header, "reason", "repeated", "sampler", "ranked_by"))
     for t in trials:
         quality = "" if t.quality is None else t.quality
         figures = (t.number, t.architecture, quality, t.latency_ms, target, t.feasible)
-        writer.writerow((*figures, t.reason, t.repeated, t.sampler))
+        writer.writerow((*figures, t.reason, t.repeated, t.sampler, result.ranked_by.file))
     return text.getvalue()

@@ -22,7 +22,7 @@ class TrialRecord:
     Attributes:
         number: in the study; a failed trial leaves a gap.
         architecture: canonical string.
-        quality: in dB; of a rejected candidate None, for it was never evaluated.
+        quality: of the shared weights, dB; of a rejected candidate None: it was never evaluated.
         latency_ms: predicted for the target.
         reason: why the candidate was rejected; empty when it is feasible.
         repeated: the quality was known from an earlier trial.
@@ -44,6 +44,25 @@ class TrialRecord:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SupernetFile:
+    """A supernet's weights file.
+
+    Attributes:
+        file: its name, without the folder.
+        stage: training stage that wrote it; empty when the file does not say.
+        sha256: of its bytes, 64 hexadecimal digits.
+    """
+
+    file: str
+    stage: str
+    sha256: str
+
+    def __str__(self) -> str:
+        """Return the name with the stage, e.g. `pixel.safetensors (pixel stage)`."""
+        return f"{self.file} ({self.stage} stage)" if self.stage else self.file
+
+
+@dataclass(frozen=True, kw_only=True)
 class SearchResult:
     """A finished search.
 
@@ -57,6 +76,8 @@ class SearchResult:
         space: that was searched.
         seed: of the search.
         identity: what the study was made with, by name (see `nas.study`).
+        ranked_by: whose shared weights the trials' quality is that of.
+        cut_from: what the chosen SubGenerator is cut out of.
     """
 
     trials: tuple[TrialRecord, ...]
@@ -68,6 +89,8 @@ class SearchResult:
     space: SearchSpace
     seed: int
     identity: Mapping[str, str]
+    ranked_by: SupernetFile
+    cut_from: SupernetFile
 
     @cached_property
     def feasible(self) -> tuple[TrialRecord, ...]:
@@ -114,6 +137,8 @@ class SearchResult:
             "bicubic": self.bicubic,
             "seed": self.seed,
             "identity": dict(self.identity),
+            "ranked_by": asdict(self.ranked_by),
+            "cut_from": asdict(self.cut_from),
             "space": asdict(self.space),
             "rejected_share": self.rejected_share,
             "distinct_feasible": len(self.feasible),
@@ -167,6 +192,8 @@ def read_search(folder: Path) -> SearchResult:
             space=SearchSpace.from_json(json.dumps(data["space"])),
             seed=data["seed"],
             identity=data["identity"],
+            ranked_by=SupernetFile(**data["ranked_by"]),
+            cut_from=SupernetFile(**data["cut_from"]),
         )
     except (KeyError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(f"'{file}' was not written by a search: {error!r}") from error

@@ -19,7 +19,7 @@ from latency.commandline import FailureError
 from latency.progress import Progress
 from mfagan.space import SearchSpace
 from nas.objective import Objective, Score, pairs_digest
-from nas.result import SearchResult, TrialRecord
+from nas.result import SearchResult, SupernetFile, TrialRecord
 from nas.sampling import chosen_sampler, make_sampler, parameters_of, suggest, warm_starts
 
 if TYPE_CHECKING:
@@ -33,12 +33,15 @@ _RECORD = "mfagan"
 _IDENTITY = "mfagan_identity"
 
 
-def identity_of(objective: Objective, supernet_sha256: str, seed: int) -> dict[str, str]:
+def identity_of(
+    objective: Objective, ranked_by: SupernetFile, cut_from: SupernetFile, seed: int
+) -> dict[str, str]:
     """Return everything that must be the same when a study goes on, by name."""
     profile = json.dumps(asdict(objective.profile), sort_keys=True)
     height, width = objective.size
     return {
-        "supernet": supernet_sha256,
+        "ranked_by": ranked_by.sha256,
+        "cut_from": cut_from.sha256,
         "space": objective.space.to_json(),
         "data": pairs_digest(objective.pairs),
         "target": str(objective.profile.target),
@@ -71,7 +74,8 @@ def search(
     seed: int,
     storage: str,
     name: str,
-    supernet_sha256: str,
+    ranked_by: SupernetFile,
+    cut_from: SupernetFile,
     shared: bool = False,
     silent: bool = False,
 ) -> SearchResult:
@@ -84,7 +88,8 @@ def search(
         seed: of the search; the same seed gives the same trials.
         storage: `journal:PATH`, or a URL of a database that Optuna knows.
         name: of the study in its storage.
-        supernet_sha256: of the supernet's weights file.
+        ranked_by: file of the objective's supernet.
+        cut_from: file that the chosen SubGenerator will be cut out of.
         shared: other processes may be at work on the study; trials that are running are theirs.
         silent: show no progress.
 
@@ -96,7 +101,7 @@ def search(
 
     check_budget(objective)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    identity = identity_of(objective, supernet_sha256, seed)
+    identity = identity_of(objective, ranked_by, cut_from, seed)
     method = chosen_sampler(sampler, trials)
     with contextlib.ExitStack() as stack:
         if not shared:
@@ -129,6 +134,8 @@ def search(
         space=objective.space,
         seed=seed,
         identity=identity,
+        ranked_by=ranked_by,
+        cut_from=cut_from,
     )
 
 
@@ -143,6 +150,8 @@ def open_storage(text: str) -> BaseStorage:
     from sqlalchemy.exc import SQLAlchemyError
 
     path = text.removeprefix(JOURNAL)
+    if path != text and (not path or Path(path).is_dir()):
+        raise ValueError(f"--storage '{text}' names no file; give journal:PATH of a file")
     try:
         if path != text:
             Path(path).parent.mkdir(parents=True, exist_ok=True)

@@ -13,12 +13,22 @@ from mfagan.generator import Generator
 from mfagan.images import write_image
 from mfagan.space import SearchSpace
 from nas.objective import Objective, load_pairs
+from nas.result import SupernetFile
 
 TINY = SearchSpace(widths=(8, 12), modules=(1, 2), convolutions=(2, 3), branches=(0, 1))
 TARGET = "snapdragon-865/gpu"
 SIZE = (128, 128)
 BUDGET_MS = 3.8
 """About half of the tiny space is predicted slower than this at 128x128."""
+
+
+@pytest.fixture(scope="session")
+def supernet_files() -> dict[str, SupernetFile]:
+    """What `nas.study.search` is told of the files, made up."""
+    return {
+        "ranked_by": SupernetFile(file="pixel.safetensors", stage="pixel", sha256="0" * 64),
+        "cut_from": SupernetFile(file="gan.safetensors", stage="gan", sha256="a" * 64),
+    }
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -18,6 +18,7 @@ from nas.report import (
     search_page,
     write_search,
 )
+from nas.result import read_search
 from nas.study import search
 
 
@@ -27,11 +28,11 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture
-def found(make_objective, folder):
+def found(make_objective, supernet_files, folder):
     """A search of 14 trials (the later tests read its journal) and its outcome."""
     result = search(
         make_objective(), trials=14, sampler="auto", seed=3, name="test", silent=True,
-        storage=f"journal:{folder}/study.journal", supernet_sha256="0" * 64,
+        storage=f"journal:{folder}/study.journal", **supernet_files,
     )  # fmt: skip
     predictions = predictions_of(result.chosen_architecture, result.profile, result.size)
     outcome = Outcome(
@@ -107,6 +108,10 @@ def test_the_page_hides_rejected_candidates(found):
     assert rejected
     assert not [name for name in rejected if f"{name}<" in html]
     assert all(trial.architecture in html for trial in result.front)
+    assert "cut out of gan.safetensors (gan stage), 7 steps of fine-tuning</td><td>23.46" in html
+    ours = f"{result.chosen.quality:.2f}"
+    assert f"ranked it: pixel.safetensors (pixel stage)</td><td>{ours}" in html
+    assert "that of the shared weights in pixel.safetensors (pixel stage)." in html
     assert "http" not in html.replace("http://www.w3.org", "")
     assert front_table(result).count('class="chosen"') == 1
 
@@ -130,7 +135,12 @@ def test_the_files_say_the_same(found, tmp_path):
     assert data["rejected_share"] == pytest.approx(rejected / 14)
     assert (data["runtime"], data["precision"], data["input"]) == ("tflite", "fp16", "128x128")
     assert data["chosen"]["psnr_y_crop4"] == 23.456
-    assert data["chosen"]["shared_weights"]["psnr_y_crop4"] == result.chosen.quality
+    shared = {"file": "pixel.safetensors", "psnr_y_crop4": result.chosen.quality}
+    assert data["chosen"]["shared_weights"] == shared
+    assert data["ranked_by"] == {"file": "pixel.safetensors", "stage": "pixel", "sha256": "0" * 64}
+    assert data["cut_from"] == {"file": "gan.safetensors", "stage": "gan", "sha256": "a" * 64}
+    assert {row["ranked_by"] for row in rows} == {"pixel.safetensors"}
+    assert read_search(tmp_path) == result
 
 
 def test_best_toml_is_a_training_configuration(found, tmp_path):

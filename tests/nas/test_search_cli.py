@@ -6,19 +6,21 @@ import shlex
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from latency.files import sha256
 from latency.predict import predict
 from latency.profile import load_profile
 from mfagan.architecture import op_list, parse
 from mfagan.checkpoint import About, load_network, read_about, save_network
 from mfagan.generator import Generator
-from nas.cli import main
-from nas.cli import supernet_file as find_supernet
+from mfagan.space import SearchSpace
+from nas.cli import main, supernet_files
 
 NAME = re.compile(
     r"snapdragon-865-gpu_(\d+\.\d\d)ms_(\d+\.\d\d)dB_(mfa_x4_w\d+_c[\d-]+_s[\d-]+)\.safetensors"
@@ -106,12 +108,120 @@ def test_a_former_choice_is_replaced(supernet_file, photos, tmp_path):
     assert (tmp_path / "other.safetensors").exists()
 
 
-def test_a_run_folder_stands_for_its_last_supernet(supernet_file, tmp_path):
-    shutil.copy(supernet_file, tmp_path / "pixel.safetensors")
-    assert find_supernet(tmp_path).name == "pixel.safetensors"
-    shutil.copy(supernet_file, tmp_path / "gan.safetensors")
-    assert find_supernet(tmp_path).name == "gan.safetensors"
-    assert find_supernet(supernet_file) == supernet_file
+def test_a_run_folder_is_ranked_by_its_pixel_stage_and_cut_from_its_last(tmp_path):
+    pixel, gan = (tmp_path / f"{stage}.safetensors" for stage in ("pixel", "gan"))
+    pixel.touch()
+    assert supernet_files(tmp_path) == (pixel, pixel)
+    gan.touch()
+    assert supernet_files(tmp_path) == (pixel, gan)
+    assert supernet_files(gan) == (gan, gan)
+    pixel.unlink()
+    assert supernet_files(tmp_path) == (gan, gan)
+
+
+@pytest.fixture
+def both_stages(supernet_file, tmp_path):
+    """A run folder whose two supernets are of different weights."""
+    folder = tmp_path / "trained"
+    folder.mkdir()
+    shutil.copy(supernet_file, folder / "pixel.safetensors")
+    network, about = load_network(supernet_file)
+    torch.manual_seed(7)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.02)
+    save_network(folder / "gan.safetensors", network, replace(about, stage="gan"))
+    return folder
+
+
+def test_the_pixel_stage_ranks_and_the_gan_stage_is_cut(both_stages, photos, tmp_path, capsys):
+    found = {}
+    for name, supernet in (
+        ("both", both_stages),
+        ("pixel", both_stages / "pixel.safetensors"),
+        ("gan", both_stages / "gan.safetensors"),
+    ):
+        assert main(arguments(supernet, photos, tmp_path / name)) == 0
+        found[name] = json.loads((tmp_path / name / "search.json").read_text())
+    assert found["both"]["trials"] == found["pixel"]["trials"] != found["gan"]["trials"]
+    names = {k: (v["ranked_by"]["file"], v["cut_from"]["file"]) for k, v in found.items()}
+    pixel, gan = "pixel.safetensors", "gan.safetensors"
+    assert names == {"both": (pixel, gan), "pixel": (pixel, pixel), "gan": (gan, gan)}
+    for which, file in (("ranked_by", pixel), ("cut_from", gan)):
+        digest = sha256(both_stages / file)
+        assert found["both"][which]["sha256"] == found["both"]["identity"][which] == digest
+    network, about = load_network(tmp_path / "both" / find_weights(tmp_path / "both"))
+    shared = load_network(both_stages / gan)[0]
+    x = torch.rand(1, 3, 20, 24)
+    with torch.no_grad():
+        assert torch.allclose(network(x), shared(x, network.architecture), atol=1e-6)
+    assert about.stage == "gan"
+    ranked = found["pixel"]["chosen"]["psnr_y_crop4"]
+    assert about.metrics[f"psnr_y_crop4_shared_weights {pixel}"] == pytest.approx(ranked, abs=1e-4)
+    assert abs(about.metrics["psnr_y_crop4"] - ranked) > 0.1
+    printed = capsys.readouterr().out
+    assert "ranked by the shared weights in pixel.safetensors (pixel stage)" in printed
+    assert "cut out of gan.safetensors (gan stage), fine-tuned for 0 steps" in printed
+
+
+def test_stages_of_different_spaces_are_refused(both_stages, photos, tmp_path, capsys):
+    space = SearchSpace(widths=(8,), modules=(1, 2), convolutions=(2, 3), branches=(0, 1))
+    about = About(kind="supernet", architecture=str(space.largest), space=space, stage="gan")
+    save_network(both_stages / "gan.safetensors", Generator.supernet(space), about)
+    assert main(arguments(both_stages, photos, tmp_path / "out")) == 2
+    error = capsys.readouterr().err
+    assert "have different spaces" in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_holds_something_else_is_left_alone(supernet_file, photos, tmp_path, capsys):
+    out = tmp_path / "run"
+    out.mkdir()
+    assert main(arguments(supernet_file, photos, out)) == 0  # empty, then a search's
+    assert main(arguments(supernet_file, photos, out)) == 0
+    strangers = tmp_path / "strangers"
+    strangers.mkdir()
+    (strangers / "report.html").write_text("of the training")
+    for more in ([], ["--storage", f"journal:{tmp_path}/shared.journal"]):
+        capsys.readouterr()
+        assert main([*arguments(supernet_file, photos, strangers), *more]) == 2
+        error = capsys.readouterr().err
+        assert "is not empty and holds no search" in error
+        assert error.count("\n") == 1
+        assert [path.name for path in strangers.iterdir()] == ["report.html"]
+        assert (strangers / "report.html").read_text() == "of the training"
+
+
+def test_a_shared_study_goes_on_in_its_own_folder(supernet_file, photos, tmp_path):
+    """What a killed process leaves: the study where it was put, a fine-tuning, no search.json."""
+    out = tmp_path / "out"
+    words = [*arguments(supernet_file, photos, out, finetune_steps=1), "--storage"]
+    words.append(f"journal:{out}/shared.journal")
+    assert main(words) == 0
+    for path in out.iterdir():
+        if path.is_file() and path.name != "shared.journal":
+            path.unlink()
+    assert main(words) == 0
+    shutil.rmtree(out / "finetune")
+    (out / "search.json").unlink()
+    for path in out.iterdir():
+        if path.name != "shared.journal":
+            path.unlink()
+    assert main(words) == 0
+
+
+def test_the_same_search_from_another_folder_goes_on(supernet_file, photos, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    (tmp_path / "here").symlink_to(photos)
+    own = tmp_path / "here"
+    words = {"validation": own, "finetune_steps": 1}
+    assert main(arguments(supernet_file, photos, out, **words)) == 0
+    before = {path: path.stat().st_mtime_ns for path in (out / "finetune").rglob("*")}
+    monkeypatch.chdir(tmp_path)
+    words["validation"] = "here"
+    assert main(arguments(supernet_file, Path("here"), out, **words)) == 0
+    assert {path: path.stat().st_mtime_ns for path in (out / "finetune").rglob("*")} == before
 
 
 @pytest.mark.parametrize(
@@ -129,6 +239,8 @@ def test_a_run_folder_stands_for_its_last_supernet(supernet_file, tmp_path):
         ({"supernet": "/nowhere"}, "does not exist"),
         ({"data": "/nowhere"}, "does not exist"),
         ({"storage": "nonsense"}, "cannot be opened"),
+        ({"storage": "journal:"}, "--storage 'journal:' names no file; give journal:PATH"),
+        ({"storage": "journal:/"}, "--storage 'journal:/' names no file; give journal:PATH"),
         ({"finetune_steps": -1}, "whole number of at least 0"),
     ],
     ids=str,
@@ -163,7 +275,7 @@ def test_what_is_no_supernet_is_refused(photos, tmp_path, capsys):
     for supernet, named in (
         (plain, "holds a generator (mfa_x4_w8_c2_s0), not a supernet"),
         (text, "not a weights file"),
-        (empty, "holds neither gan.safetensors nor pixel.safetensors"),
+        (empty, "holds neither pixel.safetensors nor gan.safetensors"),
     ):
         assert main(arguments(supernet, photos, tmp_path / "out")) == 2
         error = capsys.readouterr().err
@@ -214,14 +326,16 @@ def test_another_supernet_is_refused_in_the_same_folder(supernet_file, photos, t
     other = tmp_path / "other.safetensors"
     save_network(other, network, about)
     assert main(arguments(other, photos, out)) == 2
-    assert "supernet: " in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "ranked_by: " in error
+    assert "cut_from: " in error
 
 
 def test_validation_photographs_of_their_own_are_measured(supernet_file, photos, tmp_path):
     from mfagan.images import write_image
 
     rng = np.random.default_rng(2)
-    own = tmp_path / "own"
+    own = tmp_path / "photographs"
     write_image(own / "a.png", rng.integers(0, 256, (64, 64, 3), dtype=np.uint8))
     for name, changed in (("split", {}), ("own", {"validation": own})):
         assert main(arguments(supernet_file, photos, tmp_path / name, **changed)) == 0

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import fcntl
 import re
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -10,10 +11,11 @@ import pytest
 from latency.commandline import FailureError
 from mfagan.architecture import MfaArchitecture
 from mfagan.space import SearchSpace
-from nas.result import TrialRecord, pareto
+from nas.result import SupernetFile, TrialRecord, pareto
 from nas.study import search
 
-SHA = "0" * 64
+RANKED_BY = SupernetFile(file="pixel.safetensors", stage="pixel", sha256="0" * 64)
+CUT_FROM = SupernetFile(file="gan.safetensors", stage="gan", sha256="a" * 64)
 TRIALS = 14
 
 
@@ -24,7 +26,8 @@ def run(objective, folder, **changed):
         "seed": 3,
         "storage": f"journal:{folder}/study.journal",
         "name": "test",
-        "supernet_sha256": SHA,
+        "ranked_by": RANKED_BY,
+        "cut_from": CUT_FROM,
         "silent": True,
     }
     return search(objective, **(options | changed))
@@ -202,7 +205,11 @@ def test_tpe_comes_near_the_best_of_the_space(make_objective, tmp_path):
         ({"budget_ms": 3.9}, "budget_ms: 3.8 -> 3.9"),
         ({"size": (120, 128)}, "input: 128x128 -> 120x128"),
         ({"pairs": True}, "data: "),
-        ({"supernet_sha256": "1" * 64}, "supernet: 000000000000 -> 111111111111"),
+        (
+            {"ranked_by": replace(RANKED_BY, sha256="1" * 64)},
+            "ranked_by: 000000000000 -> 111111111111",
+        ),
+        ({"cut_from": replace(CUT_FROM, sha256="1" * 64)}, "cut_from: aaaaaaaaaaaa -> 11111"),
         ({"seed": 4}, "seed: 3 -> 4"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
