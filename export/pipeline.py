@@ -157,6 +157,8 @@ def export_files(
     """
     import torch
 
+    from mfagan.metrics import check_measurable
+
     chosen = _check_precisions(precisions, calibration)
     check_opset(opset)
     check_size(size)
@@ -166,6 +168,9 @@ def export_files(
     torch.set_num_threads(threads)
     network, parsed = open_network(weights, architecture)
     photographs = choose_photographs(calibration, evaluation)
+    pairs = [read_pair(path, parsed.scale, size, None) for path in photographs.evaluation]
+    for pair in pairs:
+        check_measurable(pair.name, pair.lr, pair.hr, parsed.scale)
     job = _Job(
         network=network,
         card=ModelCard.of(
@@ -175,7 +180,7 @@ def export_files(
         opset=opset,
         threads=threads,
         seed=seed,
-        pairs=[read_pair(path, parsed.scale, size, None) for path in photographs.evaluation],
+        pairs=pairs,
     )
     return _write(job, _make(job, chosen, photographs, on_step), Path(out))
 

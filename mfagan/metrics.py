@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mfagan.resize import upscale_bicubic
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -21,6 +23,16 @@ def luma(image: Image) -> NDArray[np.float64]:
     Rounded as MATLAB's `rgb2ycbcr` rounds for uint8 images: published tables are made so.
     """
     return np.floor(16.5 + sum(weight * image[..., k] for k, weight in enumerate(_BT601)))
+
+
+def check_measurable(name: str, lr: Image, truth: Image, scale: int) -> None:
+    """Refuse a photograph that bicubic restores without any error: nothing can be compared on it.
+
+    Raises:
+        ValueError: it is flat.
+    """
+    if math.isinf(psnr_y(upscale_bicubic(lr, scale), truth, scale)):
+        raise ValueError(f"'{name}' is flat: nothing can be measured on it; remove it")
 
 
 def psnr_y(image: Image, truth: Image, crop: int) -> float:

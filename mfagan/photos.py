@@ -7,7 +7,6 @@ uninterrupted one would have seen, and no sampler state has to be saved.
 from __future__ import annotations
 
 import hashlib
-import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,8 +20,8 @@ from torch import Tensor
 
 from latency.progress import Progress
 from mfagan.images import list_images, read_image
-from mfagan.metrics import psnr_y
-from mfagan.resize import crop_to_multiple, downscale, resize_matrix, upscale_bicubic
+from mfagan.metrics import check_measurable
+from mfagan.resize import crop_to_multiple, downscale, resize_matrix
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -102,8 +101,7 @@ def validation_pairs(files: Sequence[Path], scale: int) -> list[tuple[Image, Ima
         if min(truth.shape[:2]) <= 2 * scale:
             raise ValueError(f"'{file}' is too small to validate on")
         lr = downscale(truth, scale)
-        if math.isinf(psnr_y(upscale_bicubic(lr, scale), truth, scale)):
-            raise ValueError(f"'{file}' is flat: nothing can be measured on it; remove it")
+        check_measurable(str(file), lr, truth, scale)
         pairs.append((lr, truth))
     return pairs
 

@@ -14,7 +14,7 @@ from latency import from_onnx
 from latency.files import sha256
 from mfagan.architecture import op_list, parse
 from mfagan.checkpoint import About, cut_subnet, load_network, save_network
-from mfagan.images import list_images, read_image
+from mfagan.images import list_images, read_image, write_image
 from mfagan.resize import crop_to_multiple, downscale
 
 BRANCHES = "mfa_x4_w8_c1-2_s1-2"
@@ -270,3 +270,11 @@ def test_misuse_is_one_sentence(weights, supernet, photographs, tmp_path, capsys
         assert sentence in captured.err
         assert len(captured.err.splitlines()) == 1
         assert not out.exists()
+
+
+def test_a_flat_photograph_is_refused_before_anything_is_written(weights, tmp_path, capsys):
+    write_image(tmp_path / "photos" / "black.png", np.zeros((96, 96, 3), np.uint8))
+    arguments = ["--calibration", tmp_path / "photos", "--out", tmp_path / "out"]
+    assert main(weights(PLAIN), *arguments, "--precision", "fp32,int8") == 2
+    assert "black.png' is flat" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
