@@ -18,6 +18,8 @@ from latency.files import write_bytes, write_json, write_text
 from mfagan.config import TrainConfig, differences, read_toml, resolve, to_toml
 
 KEPT_CHECKPOINTS = 3
+SUMMARY = "summary.json"
+"""Of a finished run, and only of that."""
 
 
 class RunFolder:
@@ -72,7 +74,7 @@ class RunFolder:
     @property
     def summary(self) -> Path:
         """File of the final figures; it exists once the run is finished."""
-        return self.path / "summary.json"
+        return self.path / SUMMARY
 
     @property
     def report(self) -> Path:

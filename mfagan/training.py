@@ -25,7 +25,7 @@ from mfagan.engine import Workplace, train_stage
 from mfagan.generator import Generator
 from mfagan.photos import PhotoCrops, refuse_nested, split_photos, validation_pairs
 from mfagan.rrdb import RRDBNet
-from mfagan.run_folder import RunFolder, read_metrics
+from mfagan.run_folder import SUMMARY, RunFolder, read_metrics
 from mfagan.space import SearchSpace
 from mfagan.stages import GanStage, PixelStage
 from mfagan.training_report import write_training_report
@@ -304,7 +304,8 @@ def _open_workplace(
         seed=config.run.seed,
         cache_bytes=data.cache_mib << 20,
     )
-    crops.check(silent=silent)
+    if force or not (out / SUMMARY).is_file():  # a finished run reads no photograph
+        crops.check(silent=silent)
     return Workplace(
         folder=RunFolder(out, config, force=force),
         config=config,
