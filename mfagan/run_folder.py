@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from latency.commandline import FailureError
 from latency.files import write_bytes, write_json, write_text
 from mfagan.config import TrainConfig, differences, read_toml, resolve, to_toml
 
@@ -36,6 +37,7 @@ class RunFolder:
 
     def __init__(self, path: Path, config: TrainConfig, *, force: bool = False) -> None:
         self.path = path
+        self._board: Any = None
         written = path / "config.toml"
         if path.exists() and not path.is_dir():
             raise ValueError(f"'{path}' is a file, not a folder for a run")
@@ -85,10 +87,28 @@ class RunFolder:
         """Return the path of a finished stage's weights."""
         return self.path / f"{name}.safetensors"
 
+    def open_tensorboard(self) -> None:
+        """Show the figures in TensorBoard too, from the folder `tensorboard`.
+
+        Raises:
+            FailureError: the package is not installed.
+        """
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise FailureError(
+                "--tensorboard needs a package: pip install 'mfagan[tensorboard]'"
+            ) from error
+        self._board = SummaryWriter(str(self.path / "tensorboard"))
+
     def append_metrics(self, line: dict[str, Any]) -> None:
         """Append one line of figures."""
         with self.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
+        if self._board is not None:
+            for name in line.keys() - {"stage", "step"}:
+                self._board.add_scalar(f"{line['stage']}/{name}", line[name], line["step"])
+            self._board.flush()
 
     def forget_metrics_after(self, stage: str, step: int) -> None:
         """Drop the figures that a resumed run will write again."""

@@ -39,6 +39,11 @@ def build_parser() -> Parser:
         action="store_true",
         help="when --out holds a run with another configuration, move it aside and start anew",
     )
+    parser.add_argument(
+        "--tensorboard",
+        action="store_true",
+        help="write the figures for TensorBoard too (pip install 'mfagan[tensorboard]')",
+    )
     for table, component in components().items():
         group = parser.add_argument_group(f"[{table}]", str(component.__doc__))
         for field in fields(component):
@@ -78,7 +83,12 @@ def command(arguments: argparse.Namespace) -> int:
 
     device = prepare_torch(arguments.device, arguments.threads)
     paths = train(
-        config, arguments.out, device=device, silent=arguments.json, force=arguments.force
+        config,
+        arguments.out,
+        device=device,
+        silent=arguments.json,
+        force=arguments.force,
+        tensorboard=arguments.tensorboard,
     )
     if arguments.json:
         print(json.dumps({"written": [str(path) for path in paths]}))

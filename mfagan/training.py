@@ -41,6 +41,7 @@ def train(
     device: torch.device,
     silent: bool = False,
     force: bool = False,
+    tensorboard: bool = False,
 ) -> list[Path]:
     """Train teacher, generator or supernet, and discriminator; return the paths written.
 
@@ -52,6 +53,7 @@ def train(
         device: where to compute.
         silent: show no progress.
         force: move a run with another configuration aside instead of refusing.
+        tensorboard: write the figures for TensorBoard too.
 
     Raises:
         ValueError: the configuration contradicts itself, the data, or the folder's run.
@@ -65,6 +67,8 @@ def train(
     place = _open_workplace(config, out, device, silent=silent, force=force)
     if place.folder.summary.is_file():
         return _written(place.folder)
+    if tensorboard:
+        place.folder.open_tensorboard()
     schedule = config.schedule
     stages = []
     teacher = None

@@ -151,6 +151,19 @@ def test_force_moves_the_old_run_aside(finished, tmp_path):
     assert read_about(tmp_path / "out.old-1" / "pixel.safetensors").step == 2
 
 
+def test_tensorboard_shows_the_figures(finished, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    out = tmp_path / "out"
+    settings = config(finished / "photos", schedule={"gan_steps": 0})
+    train(settings, out, device=CPU, silent=True, tensorboard=True)
+    events = EventAccumulator(str(out / "tensorboard"))
+    events.Reload()
+    shown = {event.step: event.value for event in events.Scalars("pixel/psnr_y_crop4")}
+    told = {m["step"]: m["psnr_y_crop4"] for m in metrics(out) if "psnr_y_crop4" in m}
+    assert shown == pytest.approx(told)
+
+
 def test_a_damaged_state_is_named(finished, tmp_path):
     out = tmp_path / "out"
     run(finished / "photos", out, schedule={"gan_steps": 0, "pixel_steps": 2})
