@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NoReturn
 
 DISTRIBUTION = "mfagan"
+INTERRUPTED = 130
 THREADS_PER_CORE = 4
 """`--threads` may ask for so many times the cores there are; far more of them only hang."""
 _MEMORY_FLAGS = ("--tile", "--batch", "--patch")
@@ -214,7 +215,7 @@ def _run(parser: argparse.ArgumentParser, command: Command, argv: Sequence[str] 
         return command(arguments)
     except KeyboardInterrupt as interrupt:
         print(f"{parser.prog}: {str(interrupt) or 'interrupted'}", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     except BrokenPipeError:
         raise
     except (ValueError, FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:

@@ -12,6 +12,11 @@ from pathlib import Path
 from typing import Any
 
 
+def unwritable(path: Path, error: OSError) -> OSError:
+    """Return an error of the same kind whose message names the file."""
+    return OSError(error.errno, f"'{path}' cannot be written: {error.strerror or error}")
+
+
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside `path` that replaces it when the block ends well.
@@ -23,8 +28,11 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         OSError: the disk is full, say; the message names `path`.
     """
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".part-", suffix=target.suffix, dir=target.parent)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".part-", suffix=target.suffix, dir=target.parent)
+    except OSError as error:
+        raise unwritable(target, error) from error
     os.close(handle)
     temporary = Path(name)
     try:
@@ -37,8 +45,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
             os.fsync(written.fileno())
         temporary.replace(target)
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise OSError(error.errno, f"'{target}' cannot be written: {reason}") from error
+        raise unwritable(target, error) from error
     finally:
         temporary.unlink(missing_ok=True)
 

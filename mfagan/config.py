@@ -16,6 +16,9 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from latency.commandline import nearest
 
+LARGEST = 10**12
+"""Of a number without a limit of its own."""
+
 
 def option(default: Any, text: str, **limits: Any) -> Any:
     """Declare a field with its help text and limits (`least`, `most`, `choices`)."""
@@ -210,7 +213,7 @@ def _checked(component: type, name: str, value: Any) -> Any:
 
 
 def _checked_one(component: type, name: str, kind: type, value: Any) -> Any:
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+    if kind is float and type(value) is int and abs(value) <= LARGEST:
         value = float(value)
     if not isinstance(value, kind) or isinstance(value, bool):
         raise ValueError(f"{name} must be of type {kind.__name__}, got {value!r}")
@@ -219,9 +222,9 @@ def _checked_one(component: type, name: str, kind: type, value: Any) -> Any:
         shown = ", ".join(map(str, limits["choices"]))
         raise ValueError(f"{name} must be one of {shown}, got {value!r}{_hint(value, limits)}")
     if isinstance(value, int | float):
-        if not math.isfinite(value):
+        if isinstance(value, float) and not math.isfinite(value):
             raise ValueError(f"{name} must be a finite number, got {value!r}")
-        least, most = limits.get("least", float("-inf")), limits.get("most", float("inf"))
+        least, most = limits.get("least", float("-inf")), limits.get("most", LARGEST)
         if not least <= value <= most:
             raise ValueError(f"{name} must be from {least} to {most}, got {value!r}")
     return value

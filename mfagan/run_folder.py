@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from latency.commandline import FailureError
-from latency.files import write_bytes, write_json, write_text
+from latency.files import unwritable, write_bytes, write_json, write_text
 from mfagan.config import TrainConfig, differences, read_toml, resolve, to_toml
 
 KEPT_CHECKPOINTS = 3
@@ -103,8 +103,11 @@ class RunFolder:
 
     def append_metrics(self, line: dict[str, Any]) -> None:
         """Append one line of figures."""
-        with self.metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        try:
+            with self.metrics.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise unwritable(self.metrics, error) from error
         if self._board is not None:
             for name in line.keys() - {"stage", "step"}:
                 self._board.add_scalar(f"{line['stage']}/{name}", line[name], line["step"])

@@ -308,7 +308,7 @@ def _open_workplace(
         seed=config.run.seed,
         cache_bytes=data.cache_mib << 20,
     )
-    if force or not (out / SUMMARY).is_file():  # a finished run reads no photograph
+    if force or not (out / SUMMARY).is_file():  # a finished run trains on none
         crops.check(silent=silent)
     return Workplace(
         folder=RunFolder(out, config, force=force),

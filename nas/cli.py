@@ -133,11 +133,13 @@ def command(arguments: argparse.Namespace) -> int:
     ranking, cut = supernet_files(arguments.supernet)
 
     from mfagan.device import prepare_torch
+    from mfagan.photos import refuse_nested
     from nas.objective import Objective, load_pairs
     from nas.report import write_search
     from nas.result import SupernetFile
     from nas.study import JOURNAL, search
 
+    refuse_nested(arguments.out, *(f for f in (arguments.data, arguments.validation) if f))
     device = prepare_torch(arguments.device, arguments.threads)
     network, about = _load_supernet(ranking)
     cut_about = _load_supernet(cut)[1]

@@ -18,7 +18,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from latency.commandline import FailureError, Parser, add_common_flags, run
+from latency.commandline import INTERRUPTED, FailureError, Parser, add_common_flags, run
 from latency.files import replacing
 
 TARGET = "snapdragon-865/gpu"
@@ -79,7 +79,14 @@ def run_command(name: str, *arguments: str | Path) -> None:
     words = [name, *map(str, arguments)]
     print(f"\n$ {shlex.join(words)}", flush=True)
     script = Path(sys.executable).with_name(name)
-    status = subprocess.run([script, *words[1:]], check=False).returncode
+    process = subprocess.Popen([script, *words[1:]])
+    try:
+        status = process.wait()
+    except KeyboardInterrupt:
+        process.wait()  # the command got the signal too: it saves, and says how to go on
+        raise
+    if status == INTERRUPTED:
+        raise KeyboardInterrupt
     if status:
         raise FailureError(f"{name} ended with status {status}")
 

@@ -17,6 +17,7 @@ from mfagan.config import resolve
 from mfagan.evaluation import mean_psnr_y
 from mfagan.photos import split_photos, validation_pairs
 from mfagan.recipes import RECIPES
+from mfagan.run_folder import RunFolder
 from mfagan.training import finetune, train
 
 CPU = torch.device("cpu")
@@ -213,7 +214,7 @@ def test_metrics_are_only_of_the_weights_they_stand_with(finished, tmp_path):
 
 def test_diverged_weights_do_not_push_out_the_good_ones(finished, tmp_path):
     out = tmp_path / "out"
-    schedule = {"gan_steps": 0, "pixel_steps": 40, "pixel_lr": 1e30, "warmup_steps": 0}
+    schedule = {"gan_steps": 0, "pixel_steps": 40, "pixel_lr": 1e12, "warmup_steps": 0}
     with pytest.raises(FailureError):
         run(finished / "photos", out, schedule=schedule | {"save_every": 1})
     for file in (out / "checkpoints").glob("pixel-*"):
@@ -259,7 +260,7 @@ def test_a_run_inside_its_photographs_is_refused(finished):
 
 
 def test_a_full_disk_is_one_sentence_and_leaves_no_half_file(finished, tmp_path, monkeypatch):
-    """Every write site of a run, one after the other, meets a full disk."""
+    """Every file that is written whole, one after the other, meets a full disk."""
     out, sites, failures = tmp_path / "out", [], []
     real = Path.write_bytes
 
@@ -290,12 +291,19 @@ def test_a_full_disk_is_one_sentence_and_leaves_no_half_file(finished, tmp_path,
     assert same(weights(finished / "out"), weights(out))
 
 
+def test_a_full_disk_names_the_metrics_too(tmp_path):
+    folder = RunFolder(tmp_path / "out", resolve())
+    folder.metrics.symlink_to("/dev/full")
+    with pytest.raises(OSError, match=r"metrics\.jsonl' cannot be written: No space left"):
+        folder.append_metrics({"stage": "pixel", "step": 1})
+
+
 def test_losses_that_stay_infinite_stop_the_run(finished, tmp_path):
     with pytest.raises(FailureError, match="10 steps in a row were not finite: stage pixel, step"):
         run(
             finished / "photos",
             tmp_path / "out",
-            schedule={"gan_steps": 0, "pixel_steps": 40, "pixel_lr": 1e30, "warmup_steps": 0},
+            schedule={"gan_steps": 0, "pixel_steps": 40, "pixel_lr": 1e12, "warmup_steps": 0},
         )
 
 

@@ -193,6 +193,13 @@ def test_the_ascent_has_length_rho_and_leaves_other_parameters_alone():
     assert torch.equal(parameters[2], first[2])  # the loss does not depend on it
 
 
+def test_the_norm_of_the_clean_gradient_is_kept():
+    parameters, optimizer, closure = make()
+    expected = 2 * torch.cat([p.detach().flatten() for p in parameters[:2]]).norm()
+    optimizer.step(closure)
+    assert optimizer.gradient_norm == pytest.approx(expected.item(), rel=1e-5)
+
+
 def test_a_group_can_stay_out_of_the_ascent():
     still, moving = (torch.nn.Parameter(torch.ones(2)) for _ in range(2))
     groups = [{"params": [moving], "rho": 0.1}, {"params": [still], "rho": 0.0}]

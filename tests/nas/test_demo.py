@@ -1,7 +1,9 @@
 """The whole chain, small: it repeats itself bit for bit and goes on where it stopped."""
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import asdict
@@ -99,3 +101,19 @@ def test_the_budget_binds(recipe):
     drawn = [predict(op_list(space.sample(rng), *size), profile).ms for _ in range(150)]
     over = sum(ms > float(SIZES[recipe]["budget"]) for ms in drawn) / len(drawn)
     assert 0.35 <= over <= 0.65
+
+
+def test_an_interrupted_demo_lets_its_command_save(tmp_path):
+    """Ctrl-C goes to the whole group, as a terminal sends it."""
+    words = [sys.executable, "-m", "nas.demo", "--out", tmp_path, "--threads", "1"]
+    process = subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    metrics = tmp_path / "train" / "metrics.jsonl"
+    while process.poll() is None and not (metrics.is_file() and metrics.stat().st_size):
+        os.sched_yield()  # until the first steps are done
+    os.killpg(process.pid, signal.SIGINT)
+    _, shown = process.communicate()
+    assert process.returncode == 130
+    assert "stopped by SIGINT after step" in shown
+    assert (tmp_path / "train" / "checkpoints" / "state.pt").is_file()

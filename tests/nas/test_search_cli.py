@@ -371,3 +371,10 @@ def test_the_commands_of_the_page_work(supernet_file, photos, tmp_path, monkeypa
         named = {"report.html", "search.json", "pareto.csv", "trials.csv", "best.toml"}
         assert named <= {path.name for path in out.iterdir()}
         assert NAME.fullmatch(find_weights(out))
+
+
+def test_an_out_inside_the_photographs_is_refused_at_once(supernet_file, photos, capsys):
+    out = photos / "search"
+    assert main(arguments(supernet_file, photos, out, finetune_steps=2)) == 2
+    assert f"--out '{out}' lies inside the photographs" in capsys.readouterr().err
+    assert not out.exists()
