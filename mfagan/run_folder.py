@@ -7,6 +7,8 @@ STAGE.safetensors  finished stages           report.html, summary.json
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import io
 import json
 import pickle
@@ -86,6 +88,23 @@ class RunFolder:
     def weights(self, name: str) -> Path:
         """Return the path of a finished stage's weights."""
         return self.path / f"{name}.safetensors"
+
+    @contextlib.contextmanager
+    def only_process(self) -> Iterator[None]:
+        """Hold the folder for this process: two at work in it would mix their states.
+
+        Raises:
+            FailureError: another process holds it.
+        """
+        with (self.path / "config.toml").open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise FailureError(
+                    f"another process is training in '{self.path}'; wait for it, or give another "
+                    "--out"
+                ) from error
+            yield
 
     def open_tensorboard(self) -> None:
         """Show the figures in TensorBoard too, from the folder `tensorboard`.

@@ -57,7 +57,8 @@ def train(
 
     Raises:
         ValueError: the configuration contradicts itself, the data, or the folder's run.
-        FailureError: the losses stopped being finite, or a signal stopped the run.
+        FailureError: the losses stopped being finite, or another process trains in the folder.
+        InterruptedRunError: a signal stopped the run; everything is saved.
     """
     config = resolve_precision(config, device)
     torch.manual_seed(config.run.seed)
@@ -69,20 +70,8 @@ def train(
         return _written(place.folder)
     if tensorboard:
         place.folder.open_tensorboard()
-    schedule = config.schedule
-    stages = []
-    teacher = None
-    if schedule.gan_steps and config.network.teacher != NO_TEACHER:
-        teacher, path = _get_teacher(config, teacher_file, place)
-        stages.append(path)
-    path = _train_pixels("pixel", generator, about, schedule.pixel_lr, schedule.pixel_steps, place)
-    stages.append(path)
-    if schedule.gan_steps:
-        averaged, _ = load_network(path)
-        assert isinstance(averaged, Generator)
-        steps = schedule.gan_steps
-        stages.append(_train_gan("gan", averaged, about, teacher, critic, steps, place))
-    return _finish(place, stages)
+    with place.folder.only_process():
+        return _train_stages(generator, about, critic, teacher_file, place)
 
 
 def finetune(
@@ -133,13 +122,38 @@ def finetune(
     path = place.folder.weights("finetune")
     if place.folder.summary.is_file():
         return path
-    if critic is not None:
-        path = _train_gan("finetune", subnet, about, teacher, critic, steps, place)
-    else:
-        rate = schedule.pixel_lr / 2
-        path = _train_pixels("finetune", subnet, about, rate, steps, place)
-    _finish(place, [path])
+    with place.folder.only_process():
+        if critic is not None:
+            path = _train_gan("finetune", subnet, about, teacher, critic, steps, place)
+        else:
+            rate = schedule.pixel_lr / 2
+            path = _train_pixels("finetune", subnet, about, rate, steps, place)
+        _finish(place, [path])
     return path
+
+
+def _train_stages(
+    generator: Generator,
+    about: About,
+    critic: PatchDiscriminator,
+    teacher_file: Path | None,
+    place: Workplace,
+) -> list[Path]:
+    """Train what is not trained yet, one stage after the other; return the paths written."""
+    config, schedule = place.config, place.config.schedule
+    stages = []
+    teacher = None
+    if schedule.gan_steps and config.network.teacher != NO_TEACHER:
+        teacher, path = _get_teacher(config, teacher_file, place)
+        stages.append(path)
+    path = _train_pixels("pixel", generator, about, schedule.pixel_lr, schedule.pixel_steps, place)
+    stages.append(path)
+    if schedule.gan_steps:
+        averaged, _ = load_network(path)
+        assert isinstance(averaged, Generator)
+        steps = schedule.gan_steps
+        stages.append(_train_gan("gan", averaged, about, teacher, critic, steps, place))
+    return _finish(place, stages)
 
 
 def resolve_precision(config: TrainConfig, device: torch.device) -> TrainConfig:

@@ -18,7 +18,7 @@ from mfagan.evaluation import mean_psnr_y
 from mfagan.photos import split_photos, validation_pairs
 from mfagan.recipes import RECIPES
 from mfagan.run_folder import RunFolder
-from mfagan.training import finetune, train
+from mfagan.training import finetune, resolve_precision, train
 
 CPU = torch.device("cpu")
 TINY = {
@@ -163,6 +163,17 @@ def test_tensorboard_shows_the_figures(finished, tmp_path):
     shown = {event.step: event.value for event in events.Scalars("pixel/psnr_y_crop4")}
     told = {m["step"]: m["psnr_y_crop4"] for m in metrics(out) if "psnr_y_crop4" in m}
     assert shown == pytest.approx(told)
+
+
+def test_a_second_process_is_refused(finished, tmp_path):
+    out = tmp_path / "out"
+    schedule = {"gan_steps": 0, "pixel_steps": 2}
+    settings = resolve_precision(config(finished / "photos", schedule=schedule), CPU)
+    with RunFolder(out, settings).only_process():
+        with pytest.raises(FailureError, match="another process is training in"):
+            run(finished / "photos", out, schedule=schedule)
+        assert not (out / "metrics.jsonl").exists()
+    run(finished / "photos", out, schedule=schedule)
 
 
 def test_a_damaged_state_is_named(finished, tmp_path):
