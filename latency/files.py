@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from latency.commandline import FailureError
+
 
 def unwritable(path: Path, error: OSError) -> OSError:
     """Return an error of the same kind whose message names the file."""
@@ -48,6 +50,27 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise unwritable(target, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def only_process(path: str | os.PathLike[str], refusal: str) -> Iterator[None]:
+    """Hold a file for this process while the block runs; the file is made when missing.
+
+    Args:
+        path: what other processes that keep to this rule must not hold; its content stays.
+        refusal: the sentence for a user whose other process holds it.
+
+    Raises:
+        FailureError: another process holds it.
+    """
+    import fcntl
+
+    with Path(path).open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise FailureError(refusal) from error
+        yield
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:

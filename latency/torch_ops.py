@@ -117,7 +117,7 @@ def from_torch(module: nn.Module, input_size: tuple[int, int], channels: int = 3
     try:
         with torch.no_grad(), torch.device("meta"), Mode():  # type: ignore[no-untyped-call]
             output = torch.func.functional_call(module, meta, (lr,))
-    except (RuntimeError, NotImplementedError) as error:
+    except RuntimeError as error:
         raise ValueError(
             f"the module cannot be run on {channels}x{input_size[0]}x{input_size[1]}: "
             f"{str(error).splitlines()[0]}"

@@ -7,17 +7,16 @@ STAGE.safetensors  finished stages           report.html, summary.json
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import io
 import json
 import pickle
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from latency.commandline import FailureError
-from latency.files import unwritable, write_bytes, write_json, write_text
+from latency.files import only_process, unwritable, write_bytes, write_json, write_text
 from mfagan.config import TrainConfig, differences, read_toml, resolve, to_toml
 
 KEPT_CHECKPOINTS = 3
@@ -89,22 +88,16 @@ class RunFolder:
         """Return the path of a finished stage's weights."""
         return self.path / f"{name}.safetensors"
 
-    @contextlib.contextmanager
-    def only_process(self) -> Iterator[None]:
+    def only_process(self) -> AbstractContextManager[None]:
         """Hold the folder for this process: two at work in it would mix their states.
 
         Raises:
-            FailureError: another process holds it.
+            FailureError: on entering, when another process holds it.
         """
-        with (self.path / "config.toml").open("rb") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise FailureError(
-                    f"another process is training in '{self.path}'; wait for it, or give another "
-                    "--out"
-                ) from error
-            yield
+        return only_process(
+            self.path / "config.toml",
+            f"another process is training in '{self.path}'; wait for it, or give another --out",
+        )
 
     def open_tensorboard(self) -> None:
         """Show the figures in TensorBoard too, from the folder `tensorboard`.

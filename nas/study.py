@@ -7,7 +7,6 @@ quality, because samplers learn from completed trials only.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from latency.commandline import FailureError
+from latency.files import only_process
 from latency.progress import Progress
 from mfagan.space import SearchSpace
 from nas.objective import Objective, Score, pairs_digest
@@ -172,14 +172,8 @@ def _only_process(storage: str) -> Iterator[None]:
     """Hold a journal for this process, so that trials left running are known to be dead."""
     path = Path(storage.removeprefix(JOURNAL))
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise FailureError(
-                f"another process is searching with '{path}'; wait for it, or share a study by "
-                "--storage"
-            ) from error
+    refusal = f"another process is searching with '{path}'; wait, or share a study by --storage"
+    with only_process(path, refusal):
         # Optuna's own lock, when a killed process left it, would be waited for half a minute.
         path.with_name(f"{path.name}.lock").unlink(missing_ok=True)
         yield

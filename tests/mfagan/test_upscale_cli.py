@@ -1,0 +1,179 @@
+"""The command: files and folders, misuse, and what fails while it runs."""
+
+import json
+import shutil
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+import mfagan
+from export.pipeline import export_files
+from latency.commandline import FailureError
+from mfagan import upscale_cli
+from mfagan.architecture import parse
+from mfagan.checkpoint import About, build_network, save_network
+from mfagan.images import read_image, write_image
+from mfagan.model_card import ModelCard
+
+PLAIN = "mfa_x3_w5_c2_s0"
+FIXED = "mfa_x2_w4_c1_s1"
+DIGEST = "0" * 64
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Weights and fp32 ONNX of a network that takes any size and of one that does not."""
+    folder = tmp_path_factory.mktemp("models")
+    paths = {}
+    for name, size in ((PLAIN, None), (FIXED, (32, 28))):
+        weights = folder / f"{name}.safetensors"
+        about = About(kind="generator", architecture=name)
+        save_network(weights, build_network(parse(name)), about)
+        result = export_files(weights, folder, size=size, threads=1)
+        paths[name] = {"torch": weights, "onnx": result.files[0].path}
+    return paths
+
+
+def picture(height, width):
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3)).astype(np.uint8)
+
+
+def command(*arguments):
+    return upscale_cli.main(list(map(str, arguments)))
+
+
+def test_command_upscales_a_file(models, tmp_path, capsys):
+    write_image(tmp_path / "in.png", picture(11, 13))
+    out = tmp_path / "new" / "out.png"
+    model = models[PLAIN]["onnx"]
+    assert command(tmp_path / "in.png", out, "--model", model, "--tile", 8, "--threads", 1) == 0
+    assert capsys.readouterr().out.splitlines() == [str(out)]
+    assert np.array_equal(read_image(out), mfagan.upscale(picture(11, 13), mfagan.load(model)))
+    write_image(out, picture(2, 2))
+    assert command(tmp_path / "in.png", out, "--model", model, "--json") == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["written"] == [str(out)]
+    assert captured.err == ""
+    assert read_image(out).shape == (33, 39, 3)
+    assert [p.name for p in out.parent.iterdir()] == ["out.png"]
+
+
+def test_command_upscales_a_folder_past_an_unreadable_image(models, tmp_path, capsys):
+    write_image(tmp_path / "in" / "a.png", picture(5, 6))
+    write_image(tmp_path / "in" / "sub" / "b.bmp", picture(6, 5))
+    (tmp_path / "in" / "aa.png").write_text("no image")
+    out = tmp_path / "out"
+    assert command(tmp_path / "in", out, "--model", models[PLAIN]["onnx"]) == 1
+    captured = capsys.readouterr()
+    assert captured.out.splitlines() == [str(out / "a.png"), str(out / "sub" / "b.bmp")]
+    assert captured.err.count("aa.png' cannot be read as an image") == 1
+    assert read_image(out / "sub" / "b.bmp").shape == (18, 15, 3)
+    assert not (out / "aa.png").exists()
+
+
+def test_command_refuses_misuse(models, tmp_path, capsys):
+    model = models[PLAIN]["onnx"]
+    write_image(tmp_path / "in" / "a.png", picture(5, 6))
+    (tmp_path / "empty").mkdir()
+    shutil.copy(tmp_path / "in" / "a.png", tmp_path / "b.png")
+    (tmp_path / "link.png").symlink_to(tmp_path / "b.png")
+    before = (tmp_path / "b.png").read_bytes()
+    for arguments, sentence in (
+        ((tmp_path / "missing.png", tmp_path / "o.png"), "does not exist"),
+        ((tmp_path / "empty", tmp_path / "o"), "holds no image"),
+        ((tmp_path / "b.png", tmp_path / "b.png"), "would replace"),
+        ((tmp_path / "b.png", tmp_path / "link.png"), "would replace"),
+        ((tmp_path / "in", tmp_path / "in"), "would replace"),
+        ((tmp_path / "in", tmp_path / "in" / "out"), "must not be inside"),
+        ((tmp_path / "in", tmp_path / "b.png"), "must be one too"),
+        ((tmp_path / "b.png", tmp_path / "o.txt"), "must end in one of"),
+        ((tmp_path / "b.png", tmp_path / "o.png", "--tile", "0"), "at least 1"),
+        ((tmp_path / "b.png", tmp_path / "o.png", "--tiel", "8"), "did you mean '--tile'"),
+    ):
+        assert command(*arguments, "--model", model) == 2
+        captured = capsys.readouterr()
+        assert sentence in captured.err
+        assert "Traceback" not in captured.err
+        assert len(captured.err.splitlines()) == 1
+    assert (tmp_path / "b.png").read_bytes() == before
+    assert not (tmp_path / "o.png").exists()
+
+
+def carded(path, node, *constants):
+    """Write a model of one node that has PLAIN's card."""
+    values = [
+        helper.make_tensor_value_info("lr", TensorProto.FLOAT, (1, 3, "h", "w")),
+        helper.make_tensor_value_info("sr", TensorProto.FLOAT, (1, 3, "sh", "sw")),
+    ]
+    graph = helper.make_graph([node], "g", values[:1], values[1:], constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    card = ModelCard.of(PLAIN, precision="fp32", size=None, checkpoint_sha256=DIGEST)
+    helper.set_model_props(model, card.to_metadata())
+    onnx.save(model, path)
+    return path
+
+
+def test_a_model_that_fails_when_it_runs_is_one_sentence(tmp_path, capfd):
+    shape = helper.make_tensor("shape", TensorProto.INT64, (4,), (1, 3, 7, 7))
+    model = carded(tmp_path / "m.onnx", helper.make_node("Reshape", ["lr", "shape"], ["sr"]), shape)
+    write_image(tmp_path / "in" / "a.png", picture(5, 6))
+    for source, target in (("in/a.png", "o.png"), ("in", "out")):
+        assert command(tmp_path / source, tmp_path / target, "--model", model) == 1
+        error = capfd.readouterr().err
+        assert f"ONNX Runtime cannot run '{model}': " in error
+        assert "[E:onnxruntime" not in error
+    assert len(list(tmp_path.rglob("*.png"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 9 bytes"), "torch"),
+        (MemoryError(), "torch"),
+        (Exception("[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : std::bad_alloc"), "onnx"),
+        (Exception("[ONNXRuntimeError] : 1 : FAIL : Failed to allocate memory for r"), "onnx"),
+    ],
+)
+def test_too_little_memory_is_one_sentence(models, tmp_path, capsys, monkeypatch, error, kind):
+    def fail(*_, **__):
+        raise error
+
+    import onnxruntime
+
+    from mfagan.generator import Generator
+
+    if kind == "torch":
+        monkeypatch.setattr(Generator, "forward", fail)
+    else:
+        monkeypatch.setattr(onnxruntime.InferenceSession, "run", fail)
+    write_image(tmp_path / "in.png", picture(9, 8))
+    model = models[PLAIN][kind]
+    assert (
+        command(tmp_path / "in.png", tmp_path / "o.png", "--model", model, "--device", "cpu") == 1
+    )
+    sentence = "mfagan-upscale: out of memory at a window of 9x8 LR pixels; lower --tile\n"
+    assert capsys.readouterr().err.endswith(sentence)
+    if kind == "onnx":
+        fixed = mfagan.load(models[FIXED][kind], threads=1)
+        with pytest.raises(FailureError, match="32x28 LR pixels; export the model with a smaller"):
+            mfagan.upscale(picture(40, 40), fixed)
+
+
+def test_a_result_too_large_for_its_format_is_refused_before_it_is_computed(
+    models, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(upscale_cli, "upscale", lambda *_, **__: pytest.fail("it was computed"))
+    write_image(tmp_path / "in" / "a.webp", picture(1, 5462))
+    for source, target, status in (("in/a.webp", "o.webp", 2), ("in", "out", 1)):
+        argv = (tmp_path / source, tmp_path / target, "--model", models[PLAIN]["onnx"])
+        assert command(*argv) == status
+        assert "would be 3x16386, and .webp holds at most 16383" in capsys.readouterr().err
+
+
+def test_command_says_that_tile_has_no_effect_on_a_fixed_size(models, tmp_path, capsys):
+    write_image(tmp_path / "in.png", picture(40, 40))
+    model = models[FIXED]["onnx"]
+    assert command(tmp_path / "in.png", tmp_path / "o.png", "--model", model, "--tile", 64) == 0
+    assert "--tile has no effect, the model takes 32x28 only" in capsys.readouterr().err
