@@ -16,7 +16,7 @@ import numpy as np
 
 from latency.commandline import available_cores
 from mfagan.architecture import ESRGAN
-from mfagan.upscaling import load
+from mfagan.model import load
 
 
 def main() -> None:

@@ -24,8 +24,8 @@ from export.onnx_export import LEAST_OPSET, check_opset, check_size, to_onnx
 from latency.commandline import FailureError, available_cores, nearest
 from latency.files import sha256, write_bytes, write_json
 from mfagan.architecture import Architecture
+from mfagan.model import open_network
 from mfagan.model_card import PRECISIONS, ModelCard
-from mfagan.upscaling import open_network
 
 if TYPE_CHECKING:
     from onnx import ModelProto

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from export.calibration import Pair, to_tensor
 from mfagan.architecture import Architecture
 from mfagan.metrics import psnr_y
-from mfagan.upscaling import Model, upscale
+from mfagan.model import Model
+from mfagan.upscaling import upscale
 
 if TYPE_CHECKING:
     import numpy as np

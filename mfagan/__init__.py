@@ -15,8 +15,12 @@ __all__ = ["load", "upscale"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:
-        from mfagan import upscaling
+    if name == "load":
+        from mfagan.model import load
 
-        return getattr(upscaling, name)
+        return load
+    if name == "upscale":
+        from mfagan.upscaling import upscale
+
+        return upscale
     raise AttributeError(f"module 'mfagan' has no attribute '{name}'")

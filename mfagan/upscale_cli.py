@@ -19,7 +19,8 @@ from latency.commandline import (
 )
 from latency.progress import Progress
 from mfagan.images import SUFFIXES, check_writable, list_images, read_image, write_image
-from mfagan.upscaling import TILE, Model, load, upscale
+from mfagan.model import TILE, Model, load
+from mfagan.upscaling import upscale
 
 if TYPE_CHECKING:
     from mfagan.images import Image

@@ -9,9 +9,10 @@ from export.pipeline import export_files
 from latency.commandline import FailureError
 from mfagan.architecture import parse
 from mfagan.checkpoint import About, build_network, save_network
+from mfagan.model import Model, torch_model
 from mfagan.model_card import ModelCard
 from mfagan.space import SearchSpace
-from mfagan.upscaling import torch_model, upscale_tiles
+from mfagan.upscaling import upscale_tiles
 
 BRANCHES = "mfa_x2_w6_c1-2-1_s1-0-2"  # radius 3 + 3 + 2 + 7 = 15
 PLAIN = "mfa_x3_w5_c2_s0"
@@ -148,7 +149,7 @@ def test_a_fixed_size_model_pads_smaller_images(models):
 
 def test_values_are_clipped_and_rounded_half_up():
     levels = np.array([-0.3, 0.0, 0.5 / 255, 1.49 / 255, 1.5 / 255, 1.0, 1.7], np.float32)
-    model = mfagan.upscaling.Model(
+    model = Model(
         architecture=parse(FIXED),
         precision="fp32",
         run=lambda lr: np.broadcast_to(levels.repeat(2), (1, 3, lr.shape[2] * 2, 14)),
