@@ -23,7 +23,7 @@ def test_an_allocation_of_what_is_left_fails_and_of_half_of_it_does_not():
         "left = available_bytes()\n"
         "assert left <= 256 << 20, left\n"
         "np.empty(left // 2, np.uint8)\n"
-        "try:\n    np.empty(left + 4096, np.uint8)\n"
+        "try:\n    np.empty(left + (64 << 20), np.uint8)\n"
         "except MemoryError:\n    print('refused')\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
