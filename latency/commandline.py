@@ -1,7 +1,7 @@
 """What every command shares: a parser that names the nearest flag, exit statuses, common flags.
 
-Exit status: 0 done, 1 failed, 2 misused, 130 interrupted, 141 nobody reads the output any more. A
-user's mistake is one sentence on stderr and no traceback unless `--debug`.
+Exit status: 0 done, 1 failed, 2 misused, 130 interrupted, 143 terminated, 141 nobody reads the
+output any more. A user's mistake is one sentence on stderr and no traceback unless `--debug`.
 """
 
 from __future__ import annotations
@@ -10,12 +10,17 @@ import argparse
 import contextlib
 import difflib
 import os
+import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
+from types import FrameType
 from typing import NoReturn
+
+from latency.terminal import accept_every_name, fail, warnings_as_lines
+from latency.terminal import warn as warn
 
 DISTRIBUTION = "mfagan"
 INTERRUPTED = 130
@@ -23,12 +28,15 @@ THREADS_PER_CORE = 4
 """`--threads` may ask for so many times the cores there are; far more of them only hang."""
 _MEMORY_FLAGS = ("--tile", "--batch", "--patch")
 _OUT_OF_MEMORY = ("can't allocate memory", "bad_alloc", "bad allocation", "failed to allocate")
-_SIGPIPE = 13
 Command = Callable[[argparse.Namespace], int]
 
 
 class FailureError(Exception):
     """The work could not be done although the command was used rightly (exit status 1)."""
+
+
+class TerminatedError(KeyboardInterrupt):
+    """SIGTERM came."""
 
 
 def version() -> str:
@@ -63,7 +71,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print one sentence and exit with status 2."""
-        self.exit(2, f"{self.prog}: {message} (--help shows the usage)\n")
+        fail(self.prog, f"{message} (--help shows the usage)")
+        self.exit(2)
 
     def _known(self, parsed: argparse.Namespace) -> list[str]:
         flags = list(self._option_string_actions)
@@ -194,15 +203,22 @@ def run(
     """Parse `argv`, run `command` on the result and return the exit status.
 
     `ValueError`, `FileNotFoundError` and their like are the user's (2), `FailureError`, `OSError`
-    and memory the machine's (1); anything else is a defect and keeps its traceback. When the
-    reader of the output is gone (`| head -1`), the command ends without a word (141).
+    and memory the machine's (1); anything else is a defect and keeps its traceback. SIGTERM ends a
+    command as Ctrl-C does, so that nothing half-written stays behind. When the reader of the output
+    is gone (`| head -1`), the command ends without a word (141).
     """
+    accept_every_name()
     try:
         status = _run(parser, command, argv)
-        sys.stdout.flush()  # here, not when the interpreter ends, where the error would be shown
+        if sys.stdout is not None:  # it is None when the shell closed it (`>&-`)
+            sys.stdout.flush()  # here, not when the interpreter ends, where the error is shown
     except BrokenPipeError:
         _discard_output()
-        return 128 + _SIGPIPE
+        return 128 + signal.SIGPIPE
+    except OSError as error:
+        _discard_output()
+        fail(parser.prog, f"standard output cannot be written: {error.strerror}")
+        return 1
     return status
 
 
@@ -212,9 +228,13 @@ def _run(parser: argparse.ArgumentParser, command: Command, argv: Sequence[str] 
     except SystemExit as exit_:
         return exit_.code if isinstance(exit_.code, int) else 1
     try:
-        return command(arguments)
+        with _sigterm_as_interrupt(), warnings_as_lines(parser.prog):
+            return command(arguments)
+    except TerminatedError:
+        fail(parser.prog, "terminated")
+        return 128 + signal.SIGTERM
     except KeyboardInterrupt as interrupt:
-        print(f"{parser.prog}: {str(interrupt) or 'interrupted'}", file=sys.stderr)
+        fail(parser.prog, str(interrupt) or "interrupted")
         return INTERRUPTED
     except BrokenPipeError:
         raise
@@ -230,6 +250,22 @@ def _run(parser: argparse.ArgumentParser, command: Command, argv: Sequence[str] 
         failure = FailureError(f"out of memory ({_first_line(error)}){advice}")
         failure.__cause__ = error
         return _report(parser.prog, failure, arguments.debug, 1)
+
+
+@contextlib.contextmanager
+def _sigterm_as_interrupt() -> Iterator[None]:
+    def terminate(_number: int, _frame: FrameType | None) -> None:
+        raise TerminatedError
+
+    try:
+        before = signal.signal(signal.SIGTERM, terminate)
+    except ValueError:  # not in the main thread: signals are somebody else's business
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _discard_output() -> None:
@@ -251,6 +287,5 @@ def _report(prog: str, error: BaseException, debug: bool, status: int) -> int:
     text = str(error)
     if isinstance(error, OSError) and error.strerror:
         text = f"'{error.filename}': {error.strerror}" if error.filename else error.strerror
-    sentence = " ".join(text.split()) or type(error).__name__
-    print(f"{prog}: {sentence}", file=sys.stderr)
+    fail(prog, text or type(error).__name__)
     return status

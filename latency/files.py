@@ -46,10 +46,21 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         temporary.replace(target)
+        _sync_folder(target.parent)
     except OSError as error:
         raise unwritable(target, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a new name last through a loss of power, where the file system can be asked to."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some network file systems refuse: the file is whole
+            os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 @contextlib.contextmanager
@@ -80,13 +91,29 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write a UTF-8 text file whole or not at all."""
-    write_bytes(path, text.encode())
+    """Write a UTF-8 text file whole or not at all.
+
+    Raises:
+        ValueError: the text holds a name that is not UTF-8.
+    """
+    try:
+        data = text.encode()
+    except UnicodeEncodeError as error:
+        name = text[max(0, error.start - 20) : error.end + 20]
+        raise ValueError(
+            f"'{path}' can only hold UTF-8, but {name!r} is the name of a file in another "
+            "encoding; rename that file"
+        ) from error
+    write_bytes(path, data)
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
-    """Write a JSON file whole or not at all; NaN and infinity are refused."""
-    write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+    """Write a JSON file whole or not at all; NaN and infinity are refused.
+
+    Names that are not UTF-8 are escaped as Python writes them, and read back as the same names.
+    """
+    text = json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def sha256(path: str | os.PathLike[str]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from latency.measurement import Measurement, read_measurements
 from latency.ops import OpList
 from latency.profile import Source
 from latency.target import UNITS, Target
+from latency.terminal import warn
 
 # model or architecture, folder of the measurement file, LR size -> ops
 Reader = Callable[[str, Path, tuple[int, int]], OpList]
@@ -183,7 +183,7 @@ def _measured(paths: Sequence[Path], target: Target, reader: Reader) -> _Data:
         found += [(one, path.parent) for one in read_measurements(path)]
     real = [(one, folder) for one, folder in found if not one.emulated]
     if len(real) < len(found):
-        print(f"left out {len(found) - len(real)} emulated measurements", file=sys.stderr)
+        warn("mfagan-latency", f"{len(found) - len(real)} emulated measurements are left out")
     wanted = [(m, folder) for m, folder in real if target.accepts(_target_of(m, target.cores))]
     if not wanted:
         known = sorted({str(_target_of(one, None)) for one, _ in real})

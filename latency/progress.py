@@ -1,13 +1,18 @@
-"""Progress of long work: a bar on a terminal, a line now and then on a pipe, or nothing."""
+"""Progress of long work: a bar on a terminal, a line now and then elsewhere, or nothing."""
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from types import TracebackType
 from typing import TextIO
 
+from latency.terminal import is_dumb
+
 SECONDS_BETWEEN_LINES = 10.0
+_COLUMNS = 80
+"""Of a terminal that does not say how wide it is."""
 
 
 class Progress:
@@ -34,15 +39,21 @@ class Progress:
         self.total = total
         self.done = self._initial = initial
         self.stream = stream or sys.stderr
-        self._silent = silent
+        self._silent = silent or self.stream is None  # None when the shell closed it (`2>&-`)
         self._note = ""
         self._started = self._last_line = time.monotonic()
         self._bar = None
-        if not silent and self.stream.isatty():
+        if not self._silent and self.stream.isatty() and not is_dumb():
             from tqdm import tqdm
 
+            known = os.get_terminal_size(self.stream.fileno()).columns > 0
             self._bar = tqdm(
-                total=total, initial=initial, desc=title, file=self.stream, dynamic_ncols=True
+                total=total,
+                initial=initial,
+                desc=title,
+                file=self.stream,
+                dynamic_ncols=known,
+                ncols=None if known else _COLUMNS,
             )
 
     def __enter__(self) -> Progress:

@@ -18,7 +18,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from latency.commandline import INTERRUPTED, FailureError, Parser, add_common_flags, run
+from latency.commandline import (
+    INTERRUPTED,
+    FailureError,
+    Parser,
+    TerminatedError,
+    add_common_flags,
+    run,
+)
 from latency.files import replacing
 
 TARGET = "snapdragon-865/gpu"
@@ -82,6 +89,10 @@ def run_command(name: str, *arguments: str | Path) -> None:
     process = subprocess.Popen([script, *words[1:]])
     try:
         status = process.wait()
+    except TerminatedError:
+        process.terminate()
+        process.wait()
+        raise
     except KeyboardInterrupt:
         process.wait()  # the command got the signal too: it saves, and says how to go on
         raise
