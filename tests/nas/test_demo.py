@@ -13,12 +13,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from latency.commandline import Parser, add_common_flags, run
 from latency.predict import predict
 from latency.profile import load_profile
 from mfagan.architecture import architecture_reductions, op_list, parse
 from mfagan.recipes import RECIPES
 from mfagan.space import SearchSpace
-from nas.demo import INPUT, PHOTOGRAPHS, SIZES, TARGET, collect_photos
+from nas.demo import INPUT, PHOTOGRAPHS, SIZES, TARGET, collect_photos, run_command
 from nas.result import read_search
 
 
@@ -117,3 +118,23 @@ def test_an_interrupted_demo_lets_its_command_save(tmp_path):
     assert process.returncode == 130
     assert "stopped by SIGINT after step" in shown
     assert (tmp_path / "train" / "checkpoints" / "state.pt").is_file()
+
+
+def test_a_terminated_demo_terminates_its_command(tmp_path, capfd):
+    """SIGTERM comes to one process only, so the demo passes it on and waits for what it does."""
+    saved = tmp_path / "saved"
+    child = (
+        "import os, pathlib, signal, sys\n"
+        "def save(*_):\n"
+        f"    pathlib.Path({str(saved)!r}).touch()\n"
+        "    sys.exit(130)\n"
+        "signal.signal(signal.SIGTERM, save)\n"
+        "os.kill(os.getppid(), signal.SIGTERM)\n"
+        "signal.pause()\n"
+    )
+    parser = Parser("tool")
+    add_common_flags(parser)
+    status = run(parser, lambda _: run_command(Path(sys.executable).name, "-c", child), [])
+    assert status == 128 + signal.SIGTERM
+    assert saved.exists()
+    assert "Traceback" not in capfd.readouterr().err
