@@ -16,8 +16,14 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from latency.commandline import nearest
 
+FORMAT = 1
+"""Of a run folder and its config.toml; a folder without the number is of the first."""
 LARGEST = 10**12
 """Of a number without a limit of its own."""
+MOST_ENTRIES = 32
+"""Of a list."""
+LARGEST_FILE = 1 << 20
+"""Bytes of a TOML file; a resolved configuration has two thousand."""
 
 
 def option(default: Any, text: str, **limits: Any) -> Any:
@@ -153,30 +159,59 @@ def resolve(*layers: Values) -> TrainConfig:
     for layer in layers:
         for table, values in layer.items():
             if table not in known:
-                raise ValueError(f"unknown table [{table}]{nearest(table, known)}")
+                raise ValueError(_unknown_table(table, values))
             if not isinstance(values, Mapping):
-                raise ValueError(f"[{table}] must be a table, got {values!r}")
-            names = [f.name for f in fields(known[table])]
+                raise ValueError(f"[{table}] must be a table, got {_cut(values)}")
             for key, value in values.items():
-                if key not in names:
-                    raise ValueError(f"unknown key '{key}' in [{table}]{nearest(key, names)}")
+                if key not in _keys(known[table]):
+                    raise ValueError(f"unknown key {_cut(key)} in [{table}]{_place(key, table)}")
                 merged[table][key] = _checked(known[table], key, value)
     return TrainConfig(**{name: known[name](**values) for name, values in merged.items()})
 
 
 def read_toml(path: Path) -> Values:
-    """Return the tables of a TOML file.
+    """Return the tables of a TOML file; the `format` of a run folder's is checked and left out.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is not TOML.
+        ValueError: it is not TOML in UTF-8, or of a newer version.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"'{path}' is not a file")
+        reason = "does not exist"
+        if path.exists():  # a pipe, say, which would be waited for
+            reason = "is a folder, not a file" if path.is_dir() else "is not a regular file"
+        inside = path / "config.toml"
+        advice = f"; give '{inside}'" if inside.is_file() else ""
+        raise FileNotFoundError(f"the TOML file '{path}' {reason}{advice}")
+    with path.open("rb") as file:
+        data = file.read(LARGEST_FILE + 1)
+    if len(data) > LARGEST_FILE:
+        raise ValueError(f"'{path}' is larger than 1 MiB, too large for a configuration")
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        tables = tomllib.loads(data.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"'{path}' is not TOML: it is not UTF-8 text") from error
+    except ValueError as error:  # of TOML, or of a number of thousands of digits
         raise ValueError(f"'{path}' is not TOML: {error}") from error
+    except RecursionError as error:
+        raise ValueError(f"'{path}' is not a configuration: it is nested too deeply") from error
+    check_format(tables.pop("format", FORMAT), path)
+    return tables
+
+
+def check_format(found: object, path: Path) -> None:
+    """Refuse what a newer version of the package wrote.
+
+    Raises:
+        ValueError: the format is newer than `FORMAT`, or none.
+    """
+    if type(found) is not int or found < 1:
+        raise ValueError(f"'{path}': format must be a whole number of at least 1, got {found!r}")
+    if found > FORMAT:
+        raise ValueError(
+            f"'{path}' was written by a newer version of mfagan (format {found}, this one reads "
+            f"up to {FORMAT}); update mfagan"
+        )
 
 
 def to_values(config: TrainConfig) -> dict[str, dict[str, Any]]:
@@ -203,35 +238,67 @@ def differences(ours: TrainConfig, theirs: TrainConfig) -> list[str]:
     ]
 
 
+def _keys(component: type) -> list[str]:
+    return [f.name for f in fields(component)]
+
+
+def _unknown_table(table: str, values: object) -> str:
+    if isinstance(values, Mapping):
+        return f"unknown table [{table[:60]}]{nearest(table, components())}"
+    return f"unknown key {_cut(table)} outside of every table{_place(table, '')}"
+
+
+def _place(key: str, table: str) -> str:
+    """Return where an unknown key belongs, or the nearest known one."""
+    homes = {k: name for name, component in components().items() for k in _keys(component)}
+    if key in homes:
+        return f"; it belongs to [{homes[key]}]"
+    hint = nearest(key, homes)
+    home = next((homes[k] for k in homes if f"'{k}'" in hint), table)
+    return hint if home == table else f"{hint[:-1]} in [{home}]?"
+
+
+def _cut(value: object) -> str:
+    """Return a value as a short text of one line."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python prints no number of thousands of digits
+        text = "an int of thousands of digits"
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
 def _checked(component: type, name: str, value: Any) -> Any:
     kind, many = field_type(component, name)
-    if many:
-        if not isinstance(value, list | tuple) or not value:
-            raise ValueError(f"{name} must be a list of {kind.__name__}, got {value!r}")
-        return tuple(_checked_one(component, name, kind, item) for item in value)
-    return _checked_one(component, name, kind, value)
+    if not many:
+        return _checked_one(component, name, kind, value)
+    if not isinstance(value, list | tuple) or not 1 <= len(value) <= MOST_ENTRIES:
+        raise ValueError(
+            f"{name} must be a list of 1 to {MOST_ENTRIES} {kind.__name__}, got {_cut(value)}"
+        )
+    return tuple(_checked_one(component, name, kind, item) for item in value)
 
 
 def _checked_one(component: type, name: str, kind: type, value: Any) -> Any:
     if kind is float and type(value) is int and abs(value) <= LARGEST:
         value = float(value)
     if not isinstance(value, kind) or isinstance(value, bool):
-        raise ValueError(f"{name} must be of type {kind.__name__}, got {value!r}")
+        raise ValueError(f"{name} must be of type {kind.__name__}, got {_cut(value)}")
     limits = next(f.metadata for f in fields(component) if f.name == name)
     if "choices" in limits and value not in limits["choices"]:
         shown = ", ".join(map(str, limits["choices"]))
-        raise ValueError(f"{name} must be one of {shown}, got {value!r}{_hint(value, limits)}")
-    if isinstance(value, int | float):
+        hint = nearest(value, limits["choices"]) if isinstance(value, str) else ""
+        raise ValueError(f"{name} must be one of {shown}, got {_cut(value)}{hint}")
+    if isinstance(value, str):
+        # A name that is not UTF-8 cannot be written into TOML, and no path holds a NUL.
+        if any(c == "\0" or "\ud800" <= c <= "\udfff" for c in value):
+            raise ValueError(f"{name} must be UTF-8 text without NUL, got {_cut(value)}")
+    elif isinstance(value, int | float):
         if isinstance(value, float) and not math.isfinite(value):
             raise ValueError(f"{name} must be a finite number, got {value!r}")
         least, most = limits.get("least", float("-inf")), limits.get("most", LARGEST)
         if not least <= value <= most:
-            raise ValueError(f"{name} must be from {least} to {most}, got {value!r}")
+            raise ValueError(f"{name} must be from {least} to {most}, got {_cut(value)}")
     return value
-
-
-def _hint(value: Any, limits: Mapping[str, Any]) -> str:
-    return nearest(value, limits["choices"]) if isinstance(value, str) else ""
 
 
 def _toml(value: Any) -> str:
