@@ -206,10 +206,10 @@ def check_format(found: object, path: Path) -> None:
         ValueError: the format is newer than `FORMAT`, or none.
     """
     if type(found) is not int or found < 1:
-        raise ValueError(f"'{path}': format must be a whole number of at least 1, got {found!r}")
+        raise ValueError(f"'{path}' is no configuration of mfagan: its format is {_cut(found)}")
     if found > FORMAT:
         raise ValueError(
-            f"'{path}' was written by a newer version of mfagan (format {found}, this one reads "
+            f"'{path}' was written by a newer mfagan (format {found}; this version reads "
             f"up to {FORMAT}); update mfagan"
         )
 
