@@ -17,8 +17,9 @@ from typing import Any
 
 from latency.commandline import FailureError
 from latency.files import only_process, unwritable, write_bytes, write_json, write_text
-from mfagan.config import TrainConfig, differences, read_toml, resolve, to_toml
+from mfagan.config import FORMAT, TrainConfig, differences, read_toml, resolve, to_toml
 
+CONFIG = "config.toml"
 KEPT_CHECKPOINTS = 3
 SUMMARY = "summary.json"
 """Of a finished run, and only of that."""
@@ -43,7 +44,7 @@ class RunFolder:
         if path.exists() and not path.is_dir():
             raise ValueError(f"'{path}' is a file, not a folder for a run")
         if written.is_file():
-            changed = differences(config, resolve(read_toml(written)))
+            changed = differences(config, stored_config(path))
             if changed and not force:
                 raise ValueError(
                     f"'{path}' holds a run with another configuration ({'; '.join(changed)}); give "
@@ -55,7 +56,7 @@ class RunFolder:
             raise ValueError(f"'{path}' is not empty and holds no run; give another --out")
         # First of all, because a folder without it is taken for somebody else's.
         if not written.is_file():
-            write_text(written, to_toml(config))
+            write_text(written, f"format = {FORMAT}\n\n{to_toml(config)}")
         self.checkpoints.mkdir(exist_ok=True)
         self.samples.mkdir(exist_ok=True)
 
@@ -185,6 +186,24 @@ def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
             yield json.loads(line)
         except json.JSONDecodeError as error:
             raise ValueError(f"'{path}' is damaged in line {number}; move the run aside") from error
+
+
+def stored_config(path: Path) -> TrainConfig:
+    """Return the resolved configuration of the run in a folder.
+
+    Raises:
+        FileNotFoundError: the folder holds no run.
+        ValueError: its `config.toml` is damaged, or was written by a newer version.
+    """
+    file = path / CONFIG
+    if file.is_dir():
+        raise ValueError(f"'{file}' is a folder, not a run's configuration; give another folder")
+    if not file.is_file():
+        raise FileNotFoundError(f"'{path}' holds no run: there is no '{file}'")
+    try:
+        return resolve(read_toml(file))
+    except ValueError as error:
+        raise ValueError(f"the run in '{path}' cannot be read: {error}") from error
 
 
 def _unused(path: Path) -> Path:

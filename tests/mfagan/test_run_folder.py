@@ -1,7 +1,7 @@
 import pytest
 
-from mfagan.config import resolve
-from mfagan.run_folder import RunFolder
+from mfagan.config import FORMAT, resolve, to_toml
+from mfagan.run_folder import RunFolder, stored_config
 
 
 def test_a_full_disk_names_the_metrics_too(tmp_path):
@@ -9,3 +9,40 @@ def test_a_full_disk_names_the_metrics_too(tmp_path):
     folder.metrics.symlink_to("/dev/full")
     with pytest.raises(OSError, match=r"metrics\.jsonl' cannot be written: No space left"):
         folder.append_metrics({"stage": "pixel", "step": 1})
+
+
+def test_the_stored_configuration_is_the_one_of_the_run(tmp_path):
+    config = resolve({"data": {"data": "näh e", "patch": 24}, "schedule": {"gan_steps": 0}})
+    RunFolder(tmp_path / "out", config)
+    assert stored_config(tmp_path / "out") == config
+    with pytest.raises(FileNotFoundError, match="holds no run"):
+        stored_config(tmp_path)
+
+
+def test_a_folder_without_a_format_is_an_older_one(tmp_path):
+    config = resolve({"data": {"patch": 24}})
+    (tmp_path / "config.toml").write_text(to_toml(config), encoding="utf-8")
+    assert stored_config(tmp_path) == config
+    RunFolder(tmp_path, config)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"\xff\xfe\x00binary", "cannot be read: .*config.toml' is not TOML"),
+        (b"[data\n", "cannot be read: .*is not TOML"),
+        (b"[data]\npatch = 'x'\n", "cannot be read: .*patch must be of type int"),
+        (b"[data]\npatches = 3\n", "cannot be read: unknown key 'patches' in .data.; did"),
+        (f"format = {FORMAT + 1}\n[future]\n".encode(), r"newer mfagan \(format 2; this version"),
+        (b"format = 'x'\n", "its format is 'x'"),
+        (b"format = true\n", "its format is True"),
+        (None, "is a folder, not a run's configuration"),
+    ],
+)  # fmt: skip
+def test_a_configuration_that_cannot_be_read_is_one_sentence(tmp_path, content, sentence):
+    if content is None:
+        (tmp_path / "config.toml").mkdir()
+    else:
+        (tmp_path / "config.toml").write_bytes(content)
+    with pytest.raises(ValueError, match=sentence):
+        stored_config(tmp_path)
