@@ -196,13 +196,17 @@ def _devices(arguments: argparse.Namespace) -> int:
 
 
 def _profile(arguments: argparse.Namespace) -> int:
+    from latency.files import check_parents
     from latency.host import measure
-    from latency.measurement import append_measurements
+    from latency.measurement import append_measurements, read_measurements
 
     if arguments.out.suffix != ".jsonl":
         raise ValueError(f"--out must end in .jsonl, got '{arguments.out}'")
     if arguments.out.is_dir():
         raise ValueError(f"--out must be a file, '{arguments.out}' is a folder")
+    check_parents(arguments.out)
+    if arguments.out.is_file():  # what cannot be appended to is found before the measuring
+        read_measurements(arguments.out)
     measured = measure(
         arguments.model,
         size=arguments.input,

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from latency.terminal import accept_every_name, fail, warnings_as_lines
 from latency.terminal import warn as warn
@@ -73,6 +73,14 @@ class Parser(argparse.ArgumentParser):
         """Print one sentence and exit with status 2."""
         fail(self.prog, f"{message} (--help shows the usage)")
         self.exit(2)
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is None or value in action.choices:
+            return
+        known = list(map(str, action.choices))
+        raise argparse.ArgumentError(
+            action, f"'{value}' is not one of {', '.join(known)}{nearest(str(value), known)}"
+        )
 
     def _known(self, parsed: argparse.Namespace) -> list[str]:
         flags = list(self._option_string_actions)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -27,9 +28,11 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     raises, it is removed and `path` is as it was.
 
     Raises:
+        NotADirectoryError: something above `path` is a file.
         OSError: the disk is full, say; the message names `path`.
     """
     target = Path(path)
+    check_parents(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=".part-", suffix=target.suffix, dir=target.parent)
@@ -51,6 +54,17 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise unwritable(target, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def check_parents(path: str | os.PathLike[str]) -> None:
+    """Check that nothing above a path that is to be written is a file.
+
+    Raises:
+        NotADirectoryError: something is.
+    """
+    there = next((parent for parent in Path(path).absolute().parents if parent.exists()), None)
+    if there is not None and not there.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, f"'{there}' is a file, not a folder")
 
 
 def _sync_folder(folder: Path) -> None:

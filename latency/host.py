@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import resource
 import sys
 import time
@@ -64,7 +65,9 @@ def measure(
     options.log_severity_level = 4  # errors are raised, and said once
     started = time.perf_counter()
     try:
-        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(
+            path.read_bytes(), options, providers=["CPUExecutionProvider"]
+        )
     except Exception as error:
         raise FailureError(f"ONNX Runtime cannot load '{path}': {_sentence(error)}") from error
     load_ms = (time.perf_counter() - started) * 1e3
@@ -154,4 +157,6 @@ def _peak_bytes() -> int:
 
 
 def _sentence(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
+    """Return ONNX Runtime's reason without its code, its sources and their C++ signatures."""
+    text = " ".join(str(error).split()).split(" : ")[-1]
+    return re.sub(r"/onnxruntime_src/\S+ .*\) ", "", text)[:300]

@@ -46,7 +46,10 @@ class Progress:
         if not self._silent and self.stream.isatty() and not is_dumb():
             from tqdm import tqdm
 
-            known = os.get_terminal_size(self.stream.fileno()).columns > 0
+            try:
+                known = os.get_terminal_size(self.stream.fileno()).columns > 0
+            except OSError:  # a stream that only says that it is a terminal
+                known = False
             self._bar = tqdm(
                 total=total,
                 initial=initial,

@@ -86,7 +86,7 @@ def test_options_without_effect_are_warned_of():
         (["--out", "{}/o", "--data", "{}", "--batch", "x"], "invalid int value: 'x'"),
         (["--out", "{}/o", "--data", "{}", "--widths", "8,x"], "--widths"),
         (["--out", "{}/o", "--data", "{}", "--config", "{}/no.toml"], "is not a file"),
-        (["--out", "{}/o", "--data", "{}", "--recipe", "dmeo"], "invalid choice: 'dmeo'"),
+        (["--out", "{}/o", "--data", "{}", "--recipe", "dmeo"], "'dmeo' is not one of smoke, demo, paper; did you mean 'demo'?"),
         (["--out", "{}/o", "--data", "{}", "--threads", "0"], "at least 1"),
         (["--out", "{}/o", "--data", "{}", "--device", "cuda"], "no CUDA"),
     ],
@@ -96,7 +96,7 @@ def test_training_mistakes(tmp_path, words, sentence):
 
     if "cuda" in words and torch.cuda.is_available():
         words = [w.replace("cuda", "tpu") for w in words]
-        sentence = "invalid choice"
+        sentence = "is not one of"
     result = run("mfagan-train", *(w.format(tmp_path) for w in words))
     assert result.returncode == 2
     assert sentence in result.stderr

@@ -113,7 +113,7 @@ def test_fit_from_measurements_recovers_the_law(capsys, tmp_path):
     target = ("--target", "host/cpu", "--out", str(tmp_path / "p.json"))
     status, out, err = _run(capsys, "fit", *files, *target, "--law", "macs", "--notes", "a note")
     assert status == 0
-    assert "left out 5 emulated" in err
+    assert "warning: 5 emulated measurements are left out" in err
     assert out.splitlines()[-1] == str(tmp_path / "p.json")
     profile = load_profile(tmp_path / "p.json")
     assert profile.coefficients == pytest.approx({"floor_ms": 2.0, "gmac_per_s": 100.0}, rel=1e-3)
@@ -139,7 +139,7 @@ def test_fit_from_measurements_recovers_the_law(capsys, tmp_path):
         (("predict", SMALL, "--tagret", "x"), "did you mean '--target'?"),
         (("predict", SMALL, "--target", "snapdragon-865/gpu", "--input", "0x4"), "1 to 16384"),
         ((), "required: COMMAND"),
-        (("predit", SMALL), "invalid choice"),
+        (("predit", SMALL), "did you mean 'predict'"),
         (("fit", "--target", "host/cpu", "--out", "p.json"), "give measurement files, or --aihub"),
         (("fit", "--target", "host/cpu", "--out", "p.txt"), "--out must end in .json"),
         (("fit", "--target", "host/cpu", "--out", "p.json", "--runtime", "x"), "only with --aihub"),
@@ -259,3 +259,13 @@ def test_the_pages_error_table_is_the_profiles():
             f"factor {2.718281828459045**profile.interval:.2f} |"
         )
         assert row in text
+
+
+def test_what_cannot_be_appended_to_is_found_before_measuring(tmp_path, capsys, tiny_onnx):
+    (tmp_path / "broken.jsonl").write_text("{")
+    argv = ("profile", str(tiny_onnx), "--input", "8x8", "--out")
+    status, _, err = _run(capsys, *argv, str(tmp_path / "broken.jsonl"))
+    assert (status, err.count("\n")) == (2, 1), err
+    status, _, err = _run(capsys, *argv, str(tmp_path / "broken.jsonl" / "a.jsonl"))
+    assert status == 2
+    assert err == f"mfagan-latency: '{tmp_path}/broken.jsonl' is a file, not a folder\n"

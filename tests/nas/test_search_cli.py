@@ -235,7 +235,7 @@ def test_the_same_search_from_another_folder_goes_on(supernet_file, photos, tmp_
         ({"target": "snapdragon-865/gqu"}, "did you mean 'snapdragon-865/gpu'"),
         ({"target": "snapdragon-866/gpu"}, "did you mean 'snapdragon-865/gpu'"),
         ({"input": "128"}, "HEIGHTxWIDTH is needed"),
-        ({"sampler": "cma"}, "invalid choice"),
+        ({"sampler": "cma"}, "is not one of auto"),
         ({"supernet": "/nowhere"}, "does not exist"),
         ({"data": "/nowhere"}, "does not exist"),
         ({"storage": "nonsense"}, "cannot be opened"),
