@@ -2,7 +2,8 @@
 
 Shapes are inferred node by node at the input size that is asked for, and whatever depends on
 constants and shapes alone (computed pads, crop bounds) is evaluated, so that a file exported with
-dynamic sizes gives the same list as one exported with that size.
+dynamic sizes gives the same list as one exported with that size. Nothing is evaluated before its
+size is known: a constant op of a few bytes may ask for terabytes.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from latency.canonical import canonical
+from latency.model_file import shown
 from latency.onnx_model import ModelInput, load_onnx, model_input
 from latency.ops import OpList, OpListBuilder, Shape
 
@@ -70,6 +72,23 @@ _SHAPERS = frozenset(
     {"Pad", "Slice", "Split", "Expand", "Tile", "Reshape", "Flatten", "Squeeze", "Unsqueeze"}
     | {"Resize", "Upsample", "Concat"}
 )
+# What is evaluated on constants: arithmetic and shapes, no loops, nothing random, no files.
+_FOLDABLE = (
+    frozenset({"Constant", "ConstantOfShape", "Shape", "Size", "Range", "NonZero", "Where", "Cast"})
+    | {"Identity", "CastLike", "Concat", "Split", "Slice", "Gather", "GatherElements", "GatherND"}
+    | {"ScatterND", "ScatterElements", "Squeeze", "Unsqueeze", "Reshape", "Flatten", "Transpose"}
+    | {"Expand", "Tile", "Pad", "Resize", "Add", "Sub", "Mul", "Div", "Mod", "Pow", "Neg", "Abs"}
+    | {"Sign", "Floor", "Ceil", "Round", "Sqrt", "Reciprocal", "Exp", "Log", "Min", "Max", "Clip"}
+    | {"Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And", "Or", "Not", "Xor"}
+    | {"ReduceSum", "ReduceProd", "ReduceMin", "ReduceMax", "ReduceMean", "ReduceL2", "Relu"}
+    | {"Sigmoid", "Tanh", "MatMul", "Gemm", "Conv", "Trilu", "CumSum", "TopK", "DepthToSpace"}
+    | {"SpaceToDepth", "BatchNormalization", "Softmax", "LeakyRelu", "ArgMax", "ArgMin"}
+)
+MOST_FOLDED = 2**22
+"""Elements that constant ops may make, beside four times what the file itself holds."""
+
+MOST_ELEMENTS = 2**40
+"""Of one tensor: beyond, sizes that are multiplied no longer fit 64 bits."""
 
 
 def from_onnx(model: Any, input_size: tuple[int, int] | None = None) -> OpList:
@@ -94,7 +113,11 @@ def from_onnx(model: Any, input_size: tuple[int, int] | None = None) -> OpList:
             "the model takes images of any size, so the input size must be given, e.g. 128x128"
         )
     image.check(size)
-    return _Reader(loaded, image, size).read()
+    try:
+        return _Reader(loaded, image, size).read()
+    except (LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
+        # Whatever a damaged node lacks or has too much of; its attributes come in any combination.
+        raise ValueError("the model is damaged: a node lacks what its op needs") from error
 
 
 class _Reader:
@@ -125,23 +148,26 @@ class _Reader:
         self.convolutions: set[int] = set()
         self.unknown: set[str] = set()
         self.lost: set[str] = set()
+        stored = sum(math.prod(t.dims) for t in self.constants.values())
+        self.may_fold = MOST_FOLDED + 4 * stored
 
     def read(self) -> OpList:
         for node in self.graph.node:
             self._read_node(node)
         if self.unknown:
-            raise ValueError(
-                f"the model has ops of no known class: {', '.join(sorted(self.unknown))}"
-            )
+            names = shown(", ".join(sorted(self.unknown)), 200)
+            raise ValueError(f"the model has ops of no known class: {names}")
         output = self.graph.output[0].name
         if output not in self.tensors:
-            raise ValueError(f"the model's output '{output}' does not depend on its input")
+            raise ValueError(f"the model's output '{shown(output)}' does not depend on its input")
         built = self.builder.build()
         return canonical(OpList(built.input_shape, built.ops, self.tensors[output]))
 
     def _read_node(self, node: Any) -> None:
         name = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
         given = [one for one in node.input if one]
+        if again := [one for one in node.output if one in self.types]:
+            raise ValueError(f"the model is damaged: '{shown(again[0])}' is written twice")
         if self.lost.intersection(given):
             # An op of no known class came before, so no shape is known any more; go on for names.
             if name not in _KINDS and name not in _TRANSPARENT and name != "Shape":
@@ -163,7 +189,8 @@ class _Reader:
         for one in given:
             if one not in self.types:
                 raise ValueError(
-                    f"the model is damaged: {node.op_type} reads '{one}', which nothing writes"
+                    f"the model is damaged: {shown(node.op_type)} reads '{shown(one)}', which "
+                    "nothing writes before it"
                 )
         # A minimum or maximum of two images is not a clip.
         return node.op_type not in ("Min", "Max") or sum(n in self.tensors for n in given) == 1
@@ -197,17 +224,43 @@ class _Reader:
         return zero.dtype.kind in "iu" and bool(np.all(zero == np.iinfo(zero.dtype).min))
 
     def _fold(self, node: Any, name: str) -> None:
-        """Evaluate a node whose inputs are constants."""
+        """Evaluate a node whose inputs are constants, once its result is known to be small."""
+        import numpy as np
         from onnx import numpy_helper
         from onnx.reference import ReferenceEvaluator
 
-        feeds = {one: numpy_helper.to_array(self.constants[one]) for one in node.input if one}
+        given = [one for one in node.input if one]
+        if name not in _FOLDABLE:
+            self.unknown.add(name)
+            self.lost.update(node.output)
+            return
+        self.may_fold -= self._folded_elements(node, given)
+        if self.may_fold < 0:
+            raise ValueError(
+                f"the model's constant ops, {name} among them, make far more values than it holds; "
+                "it is damaged, or made to exhaust memory"
+            )
+        feeds = {one: numpy_helper.to_array(self.constants[one]) for one in given}
         try:
-            values = ReferenceEvaluator(node, opsets=self.versions).run(None, feeds)
+            with np.errstate(all="ignore"):
+                values = ReferenceEvaluator(node, opsets=self.versions).run(None, feeds)
         except Exception as error:
             raise ValueError(f"the model's constant op {name} cannot be evaluated") from error
         for output, value in zip(node.output, values, strict=False):
             self._set_constant(output, value)
+
+    def _folded_elements(self, node: Any, given: Sequence[str]) -> int:
+        """Return how many elements a constant node's results have."""
+        if node.op_type == "NonZero":
+            dims = self._dims(given[0])
+            return max(1, len(dims)) * math.prod(dims)
+        inferred = self._inferred(node, given)
+        if any(output and not _is_known(inferred.get(output)) for output in node.output):
+            raise ValueError(f"the model's constant op {node.op_type} is of no known size")
+        return sum(
+            max(0, math.prod(dim.dim_value for dim in kind.tensor_type.shape.dim))
+            for kind in inferred.values()
+        )
 
     def _set_shape(self, node: Any) -> None:
         import numpy as np
@@ -294,6 +347,23 @@ class _Reader:
 
     def _infer(self, node: Any, given: Sequence[str]) -> dict[str, Any]:
         """Infer the types of a node's outputs at the sizes at hand."""
+        inferred = self._inferred(node, given)
+        for output in node.output:
+            if output and not _is_known(inferred.get(output)):
+                raise ValueError(
+                    f"the output shape of {node.op_type} '{shown(node.name)}' depends on the image "
+                    "itself"
+                )
+        for output, kind in inferred.items():
+            dims = [dim.dim_value for dim in kind.tensor_type.shape.dim]
+            if min(dims, default=1) < 0 or math.prod(dims) > MOST_ELEMENTS:
+                raise ValueError(
+                    f"{node.op_type} '{shown(node.name)}' would make '{shown(output)}' of "
+                    f"{shown('x'.join(map(str, dims)))}, more than any machine holds"
+                )
+        return inferred
+
+    def _inferred(self, node: Any, given: Sequence[str]) -> dict[str, Any]:
         onnx = self.onnx
         try:
             schema = onnx.defs.get_schema(
@@ -308,16 +378,8 @@ class _Reader:
                 ir_version=self.ir_version,
             )
         except (onnx.shape_inference.InferenceError, KeyError, onnx.defs.SchemaError) as error:
-            reason = str(error).strip().splitlines()[-1]
+            reason = shown(str(error).strip().splitlines()[-1], 200)
             raise ValueError(f"the model does not fit this input size: {reason}") from error
-        for output in node.output:
-            known = output in inferred and all(
-                dim.HasField("dim_value") for dim in inferred[output].tensor_type.shape.dim
-            )
-            if output and not known:
-                raise ValueError(
-                    f"the output shape of {node.op_type} '{node.name}' depends on the image itself"
-                )
         return inferred
 
     def _dims(self, name: str) -> tuple[int, ...]:
@@ -325,6 +387,16 @@ class _Reader:
 
     def _attributes(self, node: Any) -> dict[str, Any]:
         return {a.name: self.onnx.helper.get_attribute_value(a) for a in node.attribute}
+
+
+def _is_known(kind: Any) -> bool:
+    """Tell whether a type is a tensor's of which every side is known."""
+    return (
+        kind is not None
+        and kind.HasField("tensor_type")
+        and kind.tensor_type.HasField("shape")
+        and all(dim.HasField("dim_value") for dim in kind.tensor_type.shape.dim)
+    )
 
 
 def _pair(node: Any, values: Sequence[int]) -> tuple[int, int]:

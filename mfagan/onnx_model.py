@@ -1,18 +1,42 @@
-"""Open an exported ONNX file with ONNX Runtime and hold it to its metadata (contract 4)."""
+"""Open an exported ONNX file with ONNX Runtime and hold it to its metadata (contract 4).
+
+ONNX Runtime computes what is constant as soon as it loads a graph, and an op of a few bytes can ask
+for terabytes there. So a file is read, parsed and compared with the architecture that it names, op
+by op, before ONNX Runtime gets it, as bytes: it knows of no folder to read from.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from latency.canonical import canonical
 from latency.commandline import FailureError, out_of_memory
-from mfagan.architecture import parse
+from latency.model_file import shown
+from latency.onnx_model import load_onnx as read_onnx
+from latency.onnx_ops import from_onnx
+from latency.ops import OpList
+from mfagan.architecture import op_list, parse
 from mfagan.model import Model, WindowMemoryError
 from mfagan.model_card import ModelCard
 
 if TYPE_CHECKING:
     from mfagan.model import FloatImage
+
+OPS = (
+    frozenset({"Conv", "Relu", "LeakyRelu", "Add", "Mul", "Concat", "AveragePool", "Resize", "Pad"})
+    | {"DepthToSpace", "Gather", "Slice", "Shape", "Squeeze", "Unsqueeze", "Mod", "Reshape", "Sub"}
+    | {"Div", "Neg", "Cast", "Constant", "Identity", "Transpose"}
+    | {"QuantizeLinear", "DequantizeLinear"}
+)
+"""What an export is made of: the networks' ops, the arithmetic of their padding, quantization."""
+
+# The rests modulo 4 differ, so that one of them is padded and one is not.
+_SIZES = ((37, 41), (40, 24))
 
 
 def load_onnx(file: Path, threads: int, device: str) -> Model:
@@ -21,14 +45,17 @@ def load_onnx(file: Path, threads: int, device: str) -> Model:
     Raises:
         ValueError: it is another program's, damaged, or contradicts its metadata.
     """
-    session = _session(file, threads, device)
+    model = read_onnx(file)
     try:
-        card = ModelCard.from_metadata(session.get_modelmeta().custom_metadata_map)
-        _check_signature(session, card)
+        card = ModelCard.from_metadata(_metadata(model))
+        _check_signature(model, card)
+        _check_ops(model, card)
+        _check_graph(model, card)
     except ValueError as error:
         raise ValueError(
             f"'{file}' is not an ONNX file of mfagan: {error}; make one with mfagan-export"
         ) from error
+    session = _session(model, file, threads, device)
 
     def run(lr: FloatImage) -> FloatImage:
         nhwc = card.layout == "nhwc"
@@ -46,7 +73,7 @@ def load_onnx(file: Path, threads: int, device: str) -> Model:
     )
 
 
-def _session(file: Path, threads: int, device: str) -> Any:
+def _session(model: Any, file: Path, threads: int, device: str) -> Any:
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime
     from onnxruntime.capi import onnxruntime_pybind11_state as states
@@ -64,20 +91,98 @@ def _session(file: Path, threads: int, device: str) -> Any:
     if cuda and device != "cpu":
         providers.insert(0, ("CUDAExecutionProvider", {"use_tf32": 0}))
     unreadable = (states.InvalidProtobuf, states.InvalidArgument, states.InvalidGraph)
+    model.DiscardUnknownFields()  # what the installed onnx does not know was not checked
     try:
-        return onnxruntime.InferenceSession(str(file), options, providers=providers)
-    except (*unreadable, states.Fail, states.NotImplemented) as error:
-        reason = str(error).split(" : ")[-1].strip()
+        return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=providers)
+    except (*unreadable, states.Fail, states.NotImplemented, states.RuntimeException) as error:
+        reason = shown(str(error).split(" : ")[-1].strip(), 200)
         raise ValueError(f"'{file}' is not an ONNX file that can be run: {reason}") from error
 
 
-def _check_signature(session: Any, card: ModelCard) -> None:
-    inputs = [(i.name, i.type) for i in session.get_inputs()]
-    outputs = [(o.name, o.type) for o in session.get_outputs()]
-    if inputs != [("lr", "tensor(float)")] or outputs != [("sr", "tensor(float)")]:
-        raise ValueError(f"it must map float 'lr' to float 'sr', got {inputs} and {outputs}")
-    shape = session.get_inputs()[0].shape
+def _metadata(model: Any) -> dict[str, str]:
+    entries = [(entry.key, entry.value) for entry in model.metadata_props]
+    if len(dict(entries)) != len(entries):
+        raise ValueError("its metadata say the same thing twice")
+    return dict(entries)
+
+
+def _check_signature(model: Any, card: ModelCard) -> None:
+    from onnx import TensorProto
+
+    shapes = []
+    for values, name in ((model.graph.input, "lr"), (model.graph.output, "sr")):
+        kinds = [value.type.tensor_type for value in values]
+        if [(v.name, k.elem_type) for v, k in zip(values, kinds, strict=True)] != [
+            (name, TensorProto.FLOAT)
+        ]:
+            names = shown(", ".join(value.name for value in values))
+            raise ValueError(f"it must map float 'lr' to float 'sr', '{name}' is '{names}'")
+        shapes.append(
+            [d.dim_value if d.HasField("dim_value") else d.dim_param for d in kinds[0].shape.dim]
+        )
+    shape = shapes[0]
     size = tuple(shape[2:] if card.layout == "nchw" else shape[1:3])
     fixed = size if all(isinstance(n, int) for n in size) else None
-    if fixed != card.size:
-        raise ValueError(f"its metadata say shape {card.shape}, its input is {shape}")
+    if fixed != card.size or len(shape) != 4:
+        raise ValueError(f"its metadata say shape {card.shape}, its input is {shown(shape)}")
+
+
+def _check_ops(model: Any, card: ModelCard) -> None:
+    """Refuse what no export has: foreign ops, subgraphs, functions, numbers that are none."""
+    if model.functions or model.training_info or model.graph.sparse_initializer:
+        raise ValueError("it holds functions, training or sparse tensors")
+    for node in model.graph.node:
+        if node.domain or node.op_type not in OPS:
+            name = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+            raise ValueError(f"its op {shown(name)} is in no network of mfagan")
+    quantized = any(node.op_type == "QuantizeLinear" for node in model.graph.node)
+    if quantized != (card.precision == "int8"):
+        is_quantized = "is" if quantized else "is not"
+        raise ValueError(f"its metadata say {card.precision}, its graph {is_quantized} quantized")
+    for name, values in _floats(model):
+        if not values:
+            raise ValueError(f"its tensor '{shown(name)}' holds values that are not finite")
+
+
+def _floats(model: Any) -> Iterator[tuple[str, bool]]:
+    """Yield every stored float tensor's name, and whether all its values are finite."""
+    import numpy as np
+    from onnx import TensorProto, numpy_helper
+
+    for tensor in model.graph.initializer:
+        if tensor.data_type in (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE):
+            yield tensor.name, bool(np.isfinite(numpy_helper.to_array(tensor)).all())
+
+
+def _check_graph(model: Any, card: ModelCard) -> None:
+    """Compare the graph, op by op with shapes and weights, with the architecture it names."""
+    architecture = parse(card.architecture)
+    pads = any(node.op_type == "Pad" for node in model.graph.node)
+    for size in [card.size] if card.size else _SIZES if pads else _SIZES[:1]:
+        expected = _bare(op_list(architecture, *size))
+        found = _bare(from_onnx(model, size))
+        if found != expected:
+            pairs = zip_longest(found.ops, expected.ops)
+            number, pair = next(
+                ((i, p) for i, p in enumerate(pairs, start=1) if p[0] != p[1]), (0, (None, None))
+            )
+            got, wanted = (f"{op.kind} {op.shape}" if op else "nothing" for op in pair)
+            raise ValueError(
+                f"its graph is not {card.architecture}: op {number} is {got} instead of {wanted}"
+            )
+
+
+def _bare(ops: OpList) -> OpList:
+    """Return the ops without products by a constant, turned axes and counts of parameters.
+
+    The exporter's optimizer moves a teacher's factors into its convolutions and drops biases that
+    are all zero; NHWC files turn their input and output.
+    """
+    source = {0: 0}
+    kept = []
+    for op in ops.ops:
+        inputs = tuple(source[tensor] for tensor in op.inputs)
+        passed = op.kind in ("mul", "transpose") and len(inputs) == 1
+        source[op.output] = inputs[0] if passed else op.output
+        kept.append(replace(op, inputs=inputs, parameters=0))
+    return canonical(OpList(ops.input_shape, tuple(kept), source[ops.output]))

@@ -1,0 +1,36 @@
+"""What a file that claims to be a model really is, told from its first bytes; and how to show it.
+
+Model files come from strangers: whatever of them is shown is cut and made printable.
+"""
+
+from __future__ import annotations
+
+import re
+
+MOST_SHOWN = 60
+PICKLES = frozenset({".pth", ".pt", ".ckpt", ".pkl", ".pickle", ".bin"})
+"""Suffixes of files that may run code when they are opened."""
+
+_PICKLE = "a PyTorch file or another pickle, which could run code when opened and is never read"
+_STARTS = (
+    (re.compile(rb"PK\x03\x04"), _PICKLE),
+    (re.compile(rb"\x80[\x02-\x05]"), _PICKLE),
+    (re.compile(rb".{5}\x00\x00\x00\{", re.DOTALL), "a .safetensors file"),
+    (re.compile(rb"\x08[\x01-\x3f][\x12\x1a\x22\x2a\x32\x3a\x42]"), "an ONNX file"),
+    (re.compile(rb".{4}TFL3", re.DOTALL), "a TensorFlow Lite file"),
+    (re.compile(rb"GGUF"), "a GGUF file"),
+    (re.compile(rb"\x89HDF"), "an HDF5 file"),
+    (re.compile(rb"\x89PNG|\xff\xd8\xff"), "a picture"),
+)
+
+
+def kind_of(start: bytes) -> str | None:
+    """Return what a file is by its first 16 bytes, e.g. `an ONNX file`, or None."""
+    return next((kind for pattern, kind in _STARTS if pattern.match(start)), None)
+
+
+def shown(text: object, most: int = MOST_SHOWN) -> str:
+    """Return a stranger's text for a sentence: printable, on one line, of at most so many signs."""
+    word = str(text)
+    cut = word if len(word) <= most else f"{word[: most - 3]}..."
+    return "".join(sign if sign.isprintable() else "�" for sign in cut)
