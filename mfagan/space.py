@@ -12,8 +12,22 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import combinations_with_replacement, product
+from math import comb
 
-from mfagan.architecture import MfaArchitecture, meets_reductions
+from latency.costs import REDUCTIONS
+from latency.model_file import shown
+from mfagan.architecture import (
+    COST_SIZE,
+    ESRGAN,
+    MfaArchitecture,
+    architecture_costs,
+    meets_reductions,
+)
+
+MOST_OUTLINES = 100_000
+"""Combinations that finding the largest member may look at; the default space has 5,740."""
+
+_CHOICES = ("widths", "modules", "convolutions", "branches")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,11 +49,19 @@ class SearchSpace:
     branches: tuple[int, ...] = (0, 1)
 
     def __post_init__(self) -> None:
-        for name in ("widths", "modules", "convolutions", "branches"):
+        for name in _CHOICES:
             choices = getattr(self, name)
             if not choices or list(choices) != sorted(set(choices)):
-                raise ValueError(f"{name} must be ascending without repetition, got {choices}")
+                raise ValueError(
+                    f"{name} must be ascending without repetition, got {shown(choices)}"
+                )
         self._member(self.widths[-1], self.modules[-1], self.convolutions[-1], self.branches[-1])
+        self._member(self.widths[0], self.modules[0], self.convolutions[0], self.branches[0])
+        if self._outline_count > MOST_OUTLINES:
+            raise ValueError(
+                f"the space has {self._outline_count:,} outlines, at most {MOST_OUTLINES:,} are "
+                "allowed; name fewer widths, modules or convolutions"
+            )
         if not meets_reductions(self.smallest):
             raise ValueError(
                 f"no architecture of the space keeps the reductions against ESRGAN; its smallest "
@@ -60,7 +82,10 @@ class SearchSpace:
     @cached_property
     def largest(self) -> MfaArchitecture:
         """The member of most MACs: the teacher of in-place distillation."""
-        outlines = sorted(self._outlines(), key=_macs_per_pixel, reverse=True)
+        # The closed form of the MACs passes over most of them without an op list.
+        most = architecture_costs(ESRGAN).macs / REDUCTIONS["macs"] / COST_SIZE**2 * (1 + 1e-9)
+        light = (a for a in self._outlines() if _macs_per_pixel(a) <= most)
+        outlines = sorted(light, key=_macs_per_pixel, reverse=True)
         return next(architecture for architecture in outlines if meets_reductions(architecture))
 
     @property
@@ -106,10 +131,18 @@ class SearchSpace:
         """
         try:
             fields = json.loads(text)
-            tuples = {k: tuple(v) for k, v in fields.items() if k != "scale"}
-            return SearchSpace(scale=fields["scale"], **tuples)
-        except (TypeError, KeyError, AttributeError, json.JSONDecodeError) as error:
-            raise ValueError(f"not a search space: {text[:80]}") from error
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"not a search space: {shown(text)}") from error
+        names = {"scale", *_CHOICES}
+        if not isinstance(fields, dict) or set(fields) != names or type(fields["scale"]) is not int:
+            raise ValueError(f"not a search space: {shown(text)}")
+        for name in _CHOICES:
+            choices = fields[name]
+            if not isinstance(choices, list) or any(type(one) is not int for one in choices):
+                raise ValueError(f"not a search space: {name} must be whole numbers")
+        return SearchSpace(
+            scale=fields["scale"], **{name: tuple(fields[name]) for name in _CHOICES}
+        )
 
     def _member(self, width: int, modules: int, convolutions: int, branch: int) -> MfaArchitecture:
         return MfaArchitecture(
@@ -118,6 +151,12 @@ class SearchSpace:
             convolutions=(convolutions,) * modules,
             branches=(branch,) * modules,
         )
+
+    @property
+    def _outline_count(self) -> int:
+        kinds = len(self.convolutions), len(self.branches)
+        each = (comb(kinds[0] + m - 1, m) * comb(kinds[1] + m - 1, m) for m in self.modules)
+        return len(self.widths) * sum(each)
 
     def _outlines(self) -> Iterator[MfaArchitecture]:
         """Yield one combination per width, sorted convolutions and sorted branches.
