@@ -7,20 +7,27 @@ STAGE.safetensors  finished stages           report.html, summary.json
 
 from __future__ import annotations
 
-import io
 import json
-import pickle
+import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from latency.commandline import FailureError
-from latency.files import only_process, unwritable, write_bytes, write_json, write_text
+from latency.files import only_process, unwritable, write_json, write_text
 from mfagan.config import FORMAT, TrainConfig, differences, read_toml, resolve, to_toml
+from mfagan.trainer_state import read_state, write_state
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from mfagan.checkpoint import About
 
 CONFIG = "config.toml"
 KEPT_CHECKPOINTS = 3
+LEFTOVER = ".part-"
+"""Starts the names of files that are not written whole yet (`latency.files.replacing`)."""
 SUMMARY = "summary.json"
 """Of a finished run, and only of that."""
 
@@ -35,25 +42,16 @@ class RunFolder:
 
     Raises:
         ValueError: the folder holds a run with another configuration, or something else.
+        FailureError: another process trains in the folder that is to be moved aside.
     """
 
     def __init__(self, path: Path, config: TrainConfig, *, force: bool = False) -> None:
         self.path = path
         self._board: Any = None
-        written = path / "config.toml"
-        if path.exists() and not path.is_dir():
-            raise ValueError(f"'{path}' is a file, not a folder for a run")
-        if written.is_file():
-            changed = differences(config, stored_config(path))
-            if changed and not force:
-                raise ValueError(
-                    f"'{path}' holds a run with another configuration ({'; '.join(changed)}); give "
-                    "another --out, or --force to move that run aside and start anew"
-                )
-            if changed:
-                path.rename(_unused(path))
-        elif path.is_dir() and any(path.iterdir()):
-            raise ValueError(f"'{path}' is not empty and holds no run; give another --out")
+        written = path / CONFIG
+        if holds_another_run(path, config, force=force):
+            with self.only_process() if written.is_file() else nullcontext():
+                path.rename(_unused(path.resolve()))
         # First of all, because a folder without it is taken for somebody else's.
         if not written.is_file():
             write_text(written, f"format = {FORMAT}\n\n{to_toml(config)}")
@@ -85,20 +83,44 @@ class RunFolder:
         """File of the report, one self-contained page."""
         return self.path / "report.html"
 
+    @property
+    def state(self) -> Path:
+        """File of the trainer's state; it exists while a stage is unfinished."""
+        return self.checkpoints / "state.pt"
+
     def weights(self, name: str) -> Path:
         """Return the path of a finished stage's weights."""
         return self.path / f"{name}.safetensors"
 
-    def only_process(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def only_process(self) -> Iterator[None]:
         """Hold the folder for this process: two at work in it would mix their states.
+
+        What a killed process left half-written is removed.
 
         Raises:
             FailureError: on entering, when another process holds it.
         """
-        return only_process(
-            self.path / "config.toml",
-            f"another process is training in '{self.path}'; wait for it, or give another --out",
+        refusal = (
+            f"another process is training in '{self.path}'; wait for it, or give another --out"
         )
+        with only_process(self.path / CONFIG, refusal):
+            for folder in (self.path, self.checkpoints, self.samples):
+                for file in folder.glob(f"{LEFTOVER}*"):
+                    _remove(file)
+            yield
+
+    def check_there(self) -> None:
+        """Refuse to write into a folder that is no longer this run's.
+
+        Raises:
+            FailureError: it was removed, moved or unmounted.
+        """
+        if not (self.path / CONFIG).is_file():
+            raise FailureError(
+                f"the run folder '{self.path}' has vanished while the run was at work; the same "
+                "command goes on once it is back, and starts anew without it"
+            )
 
     def open_tensorboard(self) -> None:
         """Show the figures in TensorBoard too, from the folder `tensorboard`.
@@ -112,80 +134,153 @@ class RunFolder:
             raise FailureError(
                 "--tensorboard needs a package: pip install 'mfagan[tensorboard]'"
             ) from error
-        self._board = SummaryWriter(str(self.path / "tensorboard"))
+        try:
+            self._board = SummaryWriter(str(self._events))
+        except OSError as error:
+            raise unwritable(self._events, error) from error
 
     def append_metrics(self, line: dict[str, Any]) -> None:
         """Append one line of figures."""
+        self.check_there()
         try:
             with self.metrics.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
         except OSError as error:
             raise unwritable(self.metrics, error) from error
         if self._board is not None:
-            for name in line.keys() - {"stage", "step"}:
-                self._board.add_scalar(f"{line['stage']}/{name}", line[name], line["step"])
-            self._board.flush()
+            try:
+                for name in line.keys() - {"stage", "step"}:
+                    self._board.add_scalar(f"{line['stage']}/{name}", line[name], line["step"])
+                self._board.flush()
+            except OSError as error:
+                raise unwritable(self._events, error) from error
 
     def forget_metrics_after(self, stage: str, step: int) -> None:
         """Drop the figures that a resumed run will write again."""
         kept = [m for m in read_metrics(self.metrics) if m["stage"] != stage or m["step"] <= step]
         write_text(self.metrics, "".join(json.dumps(m) + "\n" for m in kept))
 
+    def write_weights(self, path: Path, network: nn.Module, about: About) -> None:
+        """Write a network into the folder."""
+        from mfagan.checkpoint import save_network
+
+        self.check_there()
+        save_network(path, network, about)
+
+    def newest_checkpoint(self, stage: str) -> Path | None:
+        """Return the newest checkpoint of a stage, or None when there is none."""
+        return max(self.checkpoints.glob(f"{stage}-*.safetensors"), default=None)
+
     def save_state(self, state: dict[str, Any]) -> None:
         """Write the trainer's state, from which the run resumes."""
-        import torch
+        self.check_there()
+        self._sync_metrics()
+        write_state(self.state, state)
 
-        buffer = io.BytesIO()  # torch's own file writer answers a full disk with a RuntimeError
-        torch.save(state, buffer)
-        write_bytes(self.checkpoints / "state.pt", buffer.getvalue())
+    def _sync_metrics(self) -> None:
+        """Make the lines before a state last as it does: a resumed run writes them no more."""
+        if self.metrics.is_file():
+            try:
+                with self.metrics.open("rb") as file:
+                    os.fsync(file.fileno())
+            except OSError as error:
+                raise unwritable(self.metrics, error) from error
 
     def load_state(self) -> dict[str, Any] | None:
-        """Return the trainer's state, or None when there is none.
-
-        Raises:
-            ValueError: the file is damaged.
-        """
-        import torch
-
-        path = self.checkpoints / "state.pt"
-        if not path.is_file():
-            return None
-        try:
-            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
-            raise ValueError(
-                f"'{path}' is damaged; remove it to train the unfinished stage again"
-            ) from error
-        return state
+        """Return the trainer's state, or None when there is none; see `read_state`."""
+        return read_state(self.state)
 
     def clear_state(self) -> None:
         """Remove the trainer's state of a finished stage."""
-        (self.checkpoints / "state.pt").unlink(missing_ok=True)
+        _remove(self.state)
 
     def prune_checkpoints(self, stage: str, best: Path | None) -> None:
         """Keep the newest three checkpoints of a stage, and the best."""
         files = sorted(self.checkpoints.glob(f"{stage}-*.safetensors"))
         for file in files[:-KEPT_CHECKPOINTS]:
             if file != best:
-                file.unlink()
+                _remove(file)
 
     def finish(self, summary: dict[str, Any]) -> None:
         """Write the final figures, which marks the run as finished."""
+        self.check_there()
+        self.clear_state()  # a process killed after a stage's last file leaves its state
         write_json(self.summary, summary)
+
+    @property
+    def _events(self) -> Path:
+        return self.path / "tensorboard"
+
+
+def holds_another_run(path: Path, config: TrainConfig, *, force: bool) -> bool:
+    """Tell whether a folder holds another run, to be moved aside; write nothing.
+
+    Args:
+        path: the run folder.
+        config: the resolved configuration of the run to be.
+        force: move another run aside instead of refusing; a run that cannot be read is another.
+
+    Raises:
+        ValueError: it holds another run and `force` is not given, or something else.
+    """
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"'{path}' is a file, not a folder for a run")
+    if not (path / CONFIG).exists():
+        if path.is_dir() and any(not p.name.startswith(LEFTOVER) for p in path.iterdir()):
+            raise ValueError(f"'{path}' is not empty and holds no run; give another --out")
+        return False
+    try:
+        changed = differences(config, stored_config(path))
+    except ValueError as error:
+        if not force:
+            raise ValueError(
+                f"{error}; or give another --out, or --force to move it aside"
+            ) from error
+        changed = ["unreadable"]
+    if changed and not force:
+        raise ValueError(
+            f"'{path}' holds a run with another configuration ({'; '.join(changed)}); give "
+            "another --out, or --force to move that run aside and start anew"
+        )
+    if changed and Path.cwd().is_relative_to(path.resolve()):
+        raise ValueError(f"'{path}' cannot be moved aside from inside; start from another folder")
+    return bool(changed)
+
+
+def is_finished(path: Path, config: TrainConfig) -> bool:
+    """Tell whether a folder holds the finished run of a configuration.
+
+    A summary that cannot be read does not count: the run is finished again, which writes it anew.
+    """
+    try:
+        if differences(config, stored_config(path)):
+            return False
+        summary = json.loads((path / SUMMARY).read_text(encoding="utf-8"))
+    except (FileNotFoundError, IsADirectoryError, ValueError):
+        return False
+    return isinstance(summary, dict) and "stages" in summary
 
 
 def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
-    """Yield every whole line of a metrics file; a last one that a crash cut off is left out."""
+    """Yield every whole line of a metrics file; a last one that a crash cut off is left out.
+
+    Raises:
+        ValueError: a line is damaged.
+    """
     if not path.is_file():
         return
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    for number, line in enumerate(lines, start=1):
-        if not line.endswith("\n"):
+    for number, line in enumerate(path.read_bytes().splitlines(keepends=True), start=1):
+        if not line.endswith(b"\n"):
             return
         try:
-            yield json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"'{path}' is damaged in line {number}; move the run aside") from error
+            figures = json.loads(line)
+            if not (isinstance(figures["stage"], str) and isinstance(figures["step"], int)):
+                raise TypeError
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
+            raise ValueError(
+                f"'{path}' is damaged in line {number}; remove that line to go on without it"
+            ) from error
+        yield figures
 
 
 def stored_config(path: Path) -> TrainConfig:
@@ -204,6 +299,14 @@ def stored_config(path: Path) -> TrainConfig:
         return resolve(read_toml(file))
     except ValueError as error:
         raise ValueError(f"the run in '{path}' cannot be read: {error}") from error
+
+
+def _remove(file: Path) -> None:
+    try:
+        file.unlink(missing_ok=True)
+    except OSError as error:
+        text = f"'{file}' cannot be removed: {error.strerror or error}"
+        raise OSError(error.errno, text) from error
 
 
 def _unused(path: Path) -> Path:

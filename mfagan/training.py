@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
-from torch import nn
 
 from latency.files import write_bytes
 from mfagan.architecture import MfaArchitecture, RrdbArchitecture, architecture_reductions, parse
@@ -21,16 +20,16 @@ from mfagan.checkpoint import (
 )
 from mfagan.config import TrainConfig
 from mfagan.discriminator import PatchDiscriminator, parse_discriminator
-from mfagan.engine import Workplace, train_stage
+from mfagan.engine import Workplace
 from mfagan.generator import Generator
 from mfagan.photos import PhotoCrops, refuse_nested, split_photos, validation_pairs
 from mfagan.rrdb import RRDBNet
-from mfagan.run_folder import SUMMARY, RunFolder, read_metrics
+from mfagan.run_folder import RunFolder, holds_another_run, is_finished, read_metrics
 from mfagan.space import SearchSpace
-from mfagan.stages import GanStage, PixelStage
+from mfagan.stage_runs import train_gan, train_pixels
+from mfagan.stopping import Stop, stop_on_signals
 from mfagan.training_report import write_training_report
 
-Network = TypeVar("Network", bound=nn.Module)
 NO_TEACHER = "none"
 
 
@@ -60,18 +59,19 @@ def train(
         FailureError: the losses stopped being finite, or another process trains in the folder.
         InterruptedRunError: a signal stopped the run; everything is saved.
     """
-    config = resolve_precision(config, device)
-    torch.manual_seed(config.run.seed)
-    generator, about = _new_generator(config)
-    teacher_file = _check_teacher(config)
-    critic = _new_discriminator(config)
-    place = _open_workplace(config, out, device, silent=silent, force=force)
-    if place.folder.summary.is_file():
-        return _written(place.folder)
-    if tensorboard:
-        place.folder.open_tensorboard()
-    with place.folder.only_process():
-        return _train_stages(generator, about, critic, teacher_file, place)
+    with stop_on_signals() as stop:
+        config = resolve_precision(config, device)
+        torch.manual_seed(config.run.seed)
+        generator, about = _new_generator(config)
+        teacher_file = _check_teacher(config)
+        critic = _new_discriminator(config)
+        if is_finished(out, config):
+            return _written(RunFolder(out, config))
+        place = _open_workplace(config, out, device, stop, silent=silent, force=force)
+        if tensorboard:
+            place.folder.open_tensorboard()
+        with place.folder.only_process():
+            return _train_stages(generator, about, critic, teacher_file, place)
 
 
 def finetune(
@@ -101,35 +101,35 @@ def finetune(
     Raises:
         ValueError: the file is no supernet, or its teacher or discriminator is missing.
     """
-    config = resolve_precision(config, device)
-    torch.manual_seed(config.run.seed)
-    subnet, about = cut_subnet(weights, architecture)
-    adversarial = about.stage == "gan"
-    teacher = critic = None
-    if adversarial:
-        critic = load_discriminator(weights.with_name("gan-discriminator.safetensors"))
-        if config.network.teacher != NO_TEACHER:
-            teacher = _load_teacher(weights.with_name("teacher.safetensors"))
-    schedule = dataclasses.replace(
-        config.schedule,
-        pixel_steps=steps,
-        gan_steps=steps if adversarial else 0,
-        teacher_steps=0,
-    )
-    network = dataclasses.replace(config.network, architecture=str(architecture))
-    config = dataclasses.replace(config, schedule=schedule, network=network)
-    place = _open_workplace(config, out, device, silent=silent, force=False)
-    path = place.folder.weights("finetune")
-    if place.folder.summary.is_file():
+    with stop_on_signals() as stop:
+        config = resolve_precision(config, device)
+        torch.manual_seed(config.run.seed)
+        subnet, about = cut_subnet(weights, architecture)
+        adversarial = about.stage == "gan"
+        teacher = critic = None
+        if adversarial:
+            critic = load_discriminator(weights.with_name("gan-discriminator.safetensors"))
+            if config.network.teacher != NO_TEACHER:
+                teacher = _load_teacher(weights.with_name("teacher.safetensors"))
+        schedule = dataclasses.replace(
+            config.schedule,
+            pixel_steps=steps,
+            gan_steps=steps if adversarial else 0,
+            teacher_steps=0,
+        )
+        network = dataclasses.replace(config.network, architecture=str(architecture))
+        config = dataclasses.replace(config, schedule=schedule, network=network)
+        if is_finished(out, config):
+            return RunFolder(out, config).weights("finetune")
+        place = _open_workplace(config, out, device, stop, silent=silent, force=False)
+        with place.folder.only_process():
+            if critic is not None:
+                path = train_gan("finetune", subnet, about, teacher, critic, steps, place)
+            else:
+                rate = schedule.pixel_lr / 2
+                path = train_pixels("finetune", subnet, about, rate, steps, place)
+            _finish(place, [path])
         return path
-    with place.folder.only_process():
-        if critic is not None:
-            path = _train_gan("finetune", subnet, about, teacher, critic, steps, place)
-        else:
-            rate = schedule.pixel_lr / 2
-            path = _train_pixels("finetune", subnet, about, rate, steps, place)
-        _finish(place, [path])
-    return path
 
 
 def _train_stages(
@@ -146,13 +146,13 @@ def _train_stages(
     if schedule.gan_steps and config.network.teacher != NO_TEACHER:
         teacher, path = _get_teacher(config, teacher_file, place)
         stages.append(path)
-    path = _train_pixels("pixel", generator, about, schedule.pixel_lr, schedule.pixel_steps, place)
+    path = train_pixels("pixel", generator, about, schedule.pixel_lr, schedule.pixel_steps, place)
     stages.append(path)
     if schedule.gan_steps:
         averaged, _ = load_network(path)
-        assert isinstance(averaged, Generator)
+        assert isinstance(averaged, Generator)  # its kind was compared
         steps = schedule.gan_steps
-        stages.append(_train_gan("gan", averaged, about, teacher, critic, steps, place))
+        stages.append(train_gan("gan", averaged, about, teacher, critic, steps, place))
     return _finish(place, stages)
 
 
@@ -231,6 +231,7 @@ def _get_teacher(config: TrainConfig, file: Path | None, place: Workplace) -> tu
     """Return the teacher, trained first or copied from its file, and its place in the folder."""
     path = place.folder.weights("teacher")
     if file is not None:
+        place.folder.check_there()
         # The run folder is whole: fine-tuning finds the teacher beside the other weights.
         write_bytes(path, file.read_bytes())
     else:
@@ -239,7 +240,7 @@ def _get_teacher(config: TrainConfig, file: Path | None, place: Workplace) -> tu
         schedule = config.schedule
         network = build_network(architecture)
         rate, steps = schedule.teacher_lr, schedule.teacher_steps
-        _train_pixels("teacher", network, about, rate, steps, place)
+        train_pixels("teacher", network, about, rate, steps, place)
     return _load_teacher(path), path
 
 
@@ -250,65 +251,11 @@ def _load_teacher(file: Path) -> RRDBNet:
     return teacher
 
 
-def _train_pixels(
-    name: str,
-    network: Generator | RRDBNet,
-    about: About,
-    learning_rate: float,
-    steps: int,
-    place: Workplace,
-) -> Path:
-    """Train one network on pixels, unless that is done; return its weights file."""
-    path = place.folder.weights(name)
-    if path.is_file():
-        return path
-    stage = PixelStage(
-        name,
-        _placed(network, place),
-        learning_rate=learning_rate,
-        losses=place.config.loss,
-        seed=place.config.run.seed,
-        autocast=place.config.run.precision == "bf16",
-    )
-    return train_stage(stage, steps, about, place)
-
-
-def _train_gan(
-    name: str,
-    generator: Generator,
-    about: About,
-    teacher: RRDBNet | None,
-    critic: PatchDiscriminator,
-    steps: int,
-    place: Workplace,
-) -> Path:
-    """Train a generator against a discriminator, unless that is done; return its weights file."""
-    path = place.folder.weights(name)
-    if path.is_file():
-        return path
-    torch.manual_seed(place.config.run.seed)
-    stage = GanStage(
-        name,
-        _placed(generator, place),
-        teacher=None if teacher is None else _placed(teacher, place),
-        discriminator=_placed(critic, place),
-        optimizer=place.config.optimizer,
-        losses=place.config.loss,
-        learning_rate=place.config.schedule.gan_lr,
-        seed=place.config.run.seed,
-        autocast=place.config.run.precision == "bf16",
-    )
-    return train_stage(stage, steps, about, place)
-
-
-def _placed(network: Network, place: Workplace) -> Network:
-    return network.train().to(place.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-
 def _open_workplace(
-    config: TrainConfig, out: Path, device: torch.device, *, silent: bool, force: bool
+    config: TrainConfig, out: Path, device: torch.device, stop: Stop, *, silent: bool, force: bool
 ) -> Workplace:
-    """Check the data, then open the run folder: bad data leave no folder behind."""
+    """Check the folder, then the data, then make the folder: bad data leave none behind."""
+    holds_another_run(out, config, force=force)
     data = config.data
     folders = [Path(text) for text in (data.data, data.validation) if text]
     refuse_nested(out, *folders)
@@ -322,14 +269,16 @@ def _open_workplace(
         seed=config.run.seed,
         cache_bytes=data.cache_mib << 20,
     )
-    if force or not (out / SUMMARY).is_file():  # a finished run trains on none
-        crops.check(silent=silent)
+    stop.where = "while the photographs were checked"
+    crops.check(silent=silent)
+    stop.where = "before the first step"
     return Workplace(
         folder=RunFolder(out, config, force=force),
         config=config,
         crops=crops,
         validation=validation,
         device=device,
+        stop=stop,
         silent=silent,
     )
 
@@ -337,6 +286,7 @@ def _open_workplace(
 def _finish(place: Workplace, stages: list[Path]) -> list[Path]:
     """Write the report and the summary, which marks the run as finished."""
     folder = place.folder
+    place.stop.where = "while the report was written"
     figures: dict[str, Any] = {"stages": {}}
     for path in stages:
         about = read_about(path)
@@ -350,6 +300,7 @@ def _finish(place: Workplace, stages: list[Path]) -> list[Path]:
     figures["reductions_against_esrgan"] = architecture_reductions(architecture)
     cpu = [m["cpu_seconds"] for m in read_metrics(folder.metrics) if "cpu_seconds" in m]
     figures["cpu_seconds"] = sum(cpu)
+    folder.check_there()
     write_training_report(folder, figures)
     folder.finish(figures)
     return _written(folder)

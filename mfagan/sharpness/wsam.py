@@ -37,7 +37,10 @@ class WSAM(Optimizer):
         **hyper: of the base optimizer, e.g. `lr`.
 
     Attributes:
-        gradient_norm: of the clean gradient, all terms, before clipping, at the last step.
+        gradient_norm: of the clean gradient, all terms, before clipping, at the last step; NaN when
+            that was skipped before there was one.
+        perturbed_gradient_norm: of the task gradient at w + e, before clipping, at the last step; 0
+            when there was no such pass or its losses were not finite.
     """
 
     def __init__(
@@ -66,12 +69,14 @@ class WSAM(Optimizer):
         self.max_norm = max_norm
         self.eps = eps
         self.gradient_norm = 0.0
+        self.perturbed_gradient_norm = 0.0
 
     def step(self, closure: Closure) -> Losses | None:  # type: ignore[override]
         """Take one step; return the losses at w, or None when it was skipped.
 
         A step whose losses or gradients are not finite in either pass changes nothing.
         """
+        self.gradient_norm, self.perturbed_gradient_norm = math.nan, 0.0
         parameters = [p for group in self.param_groups for p in group["params"] if p.requires_grad]
         losses = closure(False)
         if not losses.finite:
@@ -81,8 +86,8 @@ class WSAM(Optimizer):
         full = task
         if losses.adversarial is not None:
             full = _add(task, _gradients(losses.adversarial, parameters))
-        self.gradient_norm = _norm(full)
-        if not (math.isfinite(norm) and math.isfinite(self.gradient_norm)):
+        self.gradient_norm = _norm(full) if math.isfinite(norm) else norm
+        if not math.isfinite(self.gradient_norm):
             return None
         perturbed = None
         if self.alpha > 0 and norm > 0:
@@ -128,7 +133,8 @@ class WSAM(Optimizer):
             with torch.no_grad():
                 for (p, _), copy in zip(moved, copies, strict=True):
                     p.copy_(copy)
-        return gradients if math.isfinite(_norm(gradients)) else None
+        self.perturbed_gradient_norm = _norm(gradients)
+        return gradients if math.isfinite(self.perturbed_gradient_norm) else None
 
     def _apply(
         self,

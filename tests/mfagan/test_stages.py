@@ -1,4 +1,5 @@
 import copy
+import math
 
 import pytest
 import torch
@@ -12,11 +13,12 @@ from mfagan.discriminator import (
     parse_discriminator,
 )
 from mfagan.distillation import FeatureAdaptors
+from mfagan.gan_stage import GanStage
 from mfagan.generator import Generator
 from mfagan.losses import relativistic_discriminator_loss, relativistic_generator_loss
 from mfagan.rrdb import RRDBNet
 from mfagan.space import SearchSpace
-from mfagan.stages import Batch, GanStage, PixelStage
+from mfagan.stages import Batch, PixelStage, is_finite
 
 SPACE = SearchSpace(widths=(4, 6), modules=(1, 2), convolutions=(2,), branches=(0, 1))
 
@@ -155,7 +157,7 @@ def test_nothing_but_the_generator_differs_between_its_two_passes():
     spy = Spy(stage)
     stage.generator.forward_features = spy
     d_before, teacher = snapshot(stage.discriminator), snapshot(stage.teacher)
-    assert stage.step(batch(), 1) is not None
+    assert is_finite(stage.step(batch(), 1))
     # The first record is the fake for the discriminator's own step.
     _, clean, perturbed = spy.records
     for name in ("batch", "d", "d_gradients", "random"):
@@ -195,20 +197,154 @@ def test_each_term_reaches_the_generator_alone(term):
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("broken", ["discriminator", "generator"])
-def test_a_step_that_is_not_finite_is_skipped_whole(broken):
-    stage = gan_stage()
-    b = batch()
-    b.hr[0, 0, 0, 0] = float("nan")
-    if broken == "generator":
-        b = batch()
-        stage.adaptors.adaptors[0].weight.data.fill_(float("inf"))
-    before = snapshot(stage.generator), snapshot(stage.adaptors)
-    assert stage.step(b, 0) is None
-    assert equal(before[0], snapshot(stage.generator))
-    assert all(torch.isfinite(p).all() for p in stage.discriminator.parameters())
+def pixel_stage():
+    torch.manual_seed(0)
+    return PixelStage(
+        "pixel",
+        Generator.supernet(SPACE),
+        learning_rate=1e-3,
+        losses=LossConfig(),
+        seed=0,
+        autocast=False,
+    )
+
+
+def everything(stage):
+    """Copy all that a step may change: weights, buffers and the optimizers' states."""
+    return copy.deepcopy(
+        {
+            "networks": {k: v.state_dict() for k, v in stage.networks.items()},
+            "optimizers": {k: v.state_dict() for k, v in stage.optimizers.items()},
+        }
+    )
+
+
+def bitwise(a, b):
+    """Compare nested states; NaN equals NaN."""
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(bitwise(a[k], b[k]) for k in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(bitwise, a, b))
+    return torch.equal(a.nan_to_num(7), b.nan_to_num(7)) if torch.is_tensor(a) else a == b
+
+
+NAN, INF = float("nan"), float("inf")
+PIXEL_DAMAGE = ("batch", "weights", "some weights", "gradients")
+GAN_DAMAGE = (*PIXEL_DAMAGE, "adaptors", "teacher", "D's weights", "D's gradients")
+
+
+def break_it(damage, stage, b):
+    head = stage.generator.head.weight
+    match damage:
+        case "batch":
+            b.hr[0, 0, 0, 0] = NAN
+        case "weights":
+            head.data.fill_(INF)
+        case "some weights":  # that the largest SubGenerator alone reads
+            head.data[5] = NAN
+        case "gradients":
+            head.register_hook(lambda gradient: gradient * NAN)
+        case "adaptors":
+            stage.adaptors.adaptors[0].weight.data.fill_(INF)
+        case "teacher":
+            next(stage.teacher.parameters()).data.fill_(NAN)
+        case "D's weights":
+            next(stage.discriminator.parameters()).data.fill_(NAN)
+        case "D's gradients":
+            weight = next(stage.discriminator.parameters())
+            weight.register_hook(lambda gradient: gradient * INF)
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("damage", PIXEL_DAMAGE)
+def test_a_bad_pixel_step_changes_nothing_and_says_what_was_bad(damage, first):
+    stage, b = pixel_stage(), batch()
+    if not first:
+        assert is_finite(stage.step(batch(), 0))
+    break_it(damage, stage, b)
+    before = everything(stage)
+    figures = stage.step(b, 1)
+    assert bitwise(before, everything(stage))
+    assert figures.keys() >= {"l1"}
+    assert not is_finite(figures)
+    bad = {name for name, value in figures.items() if not math.isfinite(value)}
+    assert "gradient_norm" in bad if damage == "gradients" else "l1" in bad
+
+
+def test_a_bad_subnet_is_named():
+    """The largest is good; a smaller one's loss overflows: all terms are told, by architecture."""
+    stage = pixel_stage()
+    forward = stage.generator.forward
+    bad = SPACE.smallest
+    stage.generator.forward = lambda lr, a: forward(lr, a) * (NAN if a == bad else 1)
+    before = everything(stage)
+    figures = stage.step(batch(), 0)
+    assert bitwise(before, everything(stage))
+    assert math.isfinite(figures["l1"])
+    assert math.isnan(figures[f"l1 of {bad}"])
+    assert math.isfinite(figures[f"l1 of {stage.subnets(0)[2]}"])
+
+
+@pytest.mark.parametrize("optimizer", ["wsam", "adam"])
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("damage", GAN_DAMAGE)
+def test_a_bad_adversarial_step_changes_nothing_and_says_what_was_bad(damage, first, optimizer):
+    stage, b = gan_stage(optimizer=OptimizerConfig(generator_optimizer=optimizer)), batch()
+    if not first:
+        assert is_finite(stage.step(batch(), 0))
+    break_it(damage, stage, b)
+    before = everything(stage)
+    figures = stage.step(b, 3)  # of the largest SubGenerator
+    assert bitwise(before, everything(stage))
+    terms = {"d", "d_real", "d_fake", "l1", "distill_output", "distill_features", "task"}
+    assert figures.keys() >= terms | {"adversarial"}
+    bad = {name for name, value in figures.items() if not math.isfinite(value)}
+    expected = {
+        "gradients": "gradient_norm",
+        "adaptors": "distill_features",
+        "teacher": "distill_output",
+        "D's weights": "d",
+        "D's gradients": "d_gradient_norm",
+    }
+    assert expected.get(damage, "l1") in bad
     assert stage.discriminator.training
-    assert stage.step(batch(), 1) is None or broken == "discriminator"
+    assert all(p.requires_grad for p in stage.discriminator.parameters())
+
+
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_a_second_pass_that_is_not_finite_undoes_the_first_and_the_discriminator(what):
+    stage = gan_stage()
+    stage.step(batch(), 0)
+    forward, passes = stage.generator.forward_features, []
+
+    def third_fails(lr, subnet):
+        passes.append(subnet)
+        sr, features = forward(lr, subnet)
+        if len(passes) == 3 and what == "loss":
+            sr = sr * INF
+        elif len(passes) == 3:
+            sr.register_hook(lambda g: g * INF)
+        return sr, features
+
+    stage.generator.forward_features = third_fails
+    before = everything(stage)
+    figures = stage.step(batch(), 1)
+    assert len(passes) == 3
+    assert bitwise(before, everything(stage))
+    bad = {name for name, value in figures.items() if not math.isfinite(value)}
+    assert bad == ({"task_perturbed"} if what == "loss" else {"gradient_norm_perturbed"})
+
+
+def test_after_a_bad_step_training_goes_on_as_if_it_had_not_been():
+    bad = batch()
+    bad.hr.fill_(NAN)
+    with_it, without = gan_stage(), gan_stage()
+    for stage in (with_it, without):
+        stage.step(batch(), 0)
+        if stage is with_it:
+            assert not is_finite(stage.step(bad, 1))
+        assert is_finite(stage.step(batch(), 2))
+    assert bitwise(everything(with_it), everything(without))
 
 
 def test_bf16_keeps_fp32_weights():

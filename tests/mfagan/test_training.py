@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from latency.commandline import FailureError
-from mfagan import engine
+from mfagan import engine, recorder
 from mfagan.architecture import parse
 from mfagan.checkpoint import load_network, read_about
 from mfagan.config import resolve
@@ -201,7 +201,7 @@ def test_any_damage_to_the_state_is_named(finished, tmp_path, keep):
 
 def test_the_newest_three_and_the_best_are_kept(finished, tmp_path, monkeypatch):
     qualities = iter([20.0, 30.0, 25.0, 24.0, 23.0, 22.0, 21.0, 20.0])
-    monkeypatch.setattr(engine, "mean_psnr_y", lambda *_: next(qualities))
+    monkeypatch.setattr(recorder, "mean_psnr_y", lambda *_: next(qualities))
     out = tmp_path / "out"
     run(
         finished / "photos",

@@ -1,0 +1,77 @@
+"""SIGINT and SIGTERM during a run: at once where nothing is lost, else after the step is saved."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Iterator
+from types import FrameType
+
+
+class InterruptedRunError(KeyboardInterrupt):
+    """A run was stopped by a signal; what was done is saved."""
+
+
+class Stop:
+    """What the signals asked for, and how far the run was.
+
+    Attributes:
+        where: continues "stopped by SIGINT ..." for the user.
+    """
+
+    def __init__(self) -> None:
+        self.where = "before the first step"
+        self._number: int | None = None
+        self._deferred = False
+
+    @property
+    def requested(self) -> bool:
+        """Tell whether a signal came."""
+        return self._number is not None
+
+    @contextlib.contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Only note signals in this block; its end raises when one came.
+
+        Raises:
+            InterruptedRunError: on leaving.
+        """
+        self._deferred = True
+        try:
+            yield
+        finally:
+            self._deferred = False
+        self.obey()
+
+    def obey(self) -> None:
+        """Raise when a signal came.
+
+        Raises:
+            InterruptedRunError: one did.
+        """
+        if self._number is not None:
+            name = signal.Signals(self._number).name
+            raise InterruptedRunError(f"stopped by {name} {self.where}; the same command goes on")
+
+    def note(self, number: int, _frame: FrameType | None) -> None:
+        """Handle a signal; all after the first are ignored, so that they break no clean-up."""
+        if self._number is None:
+            self._number = number
+            if not self._deferred:
+                self.obey()
+
+
+@contextlib.contextmanager
+def stop_on_signals() -> Iterator[Stop]:
+    """Handle SIGINT and SIGTERM while the block runs; in a thread, leave them to the main one."""
+    stop = Stop()
+    before = {}
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            # Only the main thread may; None stands for a handler that Python did not set.
+            with contextlib.suppress(ValueError):
+                before[number] = signal.signal(number, stop.note) or signal.SIG_DFL
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
