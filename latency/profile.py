@@ -14,10 +14,16 @@ from pathlib import Path
 from latency import law, record, target
 from latency.commandline import nearest
 from latency.files import write_json
+from latency.model_file import shown
 from latency.ops import KINDS
 from latency.target import PROFILE_FOLDER, Target
 
 SCHEMA = 1
+MOST_BYTES = 2**20
+MOST_SIDE = 16384
+MOST = 1e12
+LEAST_RATE = 1e-9
+"""Bounds of what is multiplied and divided: beyond, figures would be infinite."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,8 +110,11 @@ class Profile:
             )
         for name, value in self.coefficients.items():
             least_excluded = name in ("gmac_per_s", "gb_per_s")
-            if not (math.isfinite(value) and (value > 0 if least_excluded else value >= 0)):
-                raise ValueError(f"{name} must be positive and finite, got {value}")
+            if not (LEAST_RATE if least_excluded else 0) <= value <= MOST:
+                least = f"{LEAST_RATE:g}" if least_excluded else "0"
+                raise ValueError(
+                    f"{name} must be positive and finite, {least} to {MOST:g}, got {value}"
+                )
         for name in ("fit_error_percent", "left_out_error_percent", "left_out_worst_percent"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
@@ -113,9 +122,13 @@ class Profile:
             raise ValueError(f"interval must be above 0 and below 6.9, got {self.interval}")
         if self.measurements < 1 or not self.networks:
             raise ValueError("measurements and networks must not be empty")
-        if not self.sizes or any(side < 1 for size in self.sizes for side in size):
-            raise ValueError(f"sizes must be pairs of positive numbers, got {self.sizes}")
-        if not 0 < self.gmacs[0] <= self.gmacs[1] < math.inf:
+        sides = [side for size in self.sizes for side in size]
+        if not sides or not 1 <= min(sides) <= max(sides) <= MOST_SIDE:
+            raise ValueError(
+                f"sizes must be pairs of positive numbers, at most {MOST_SIDE}, got "
+                f"{shown(self.sizes)}"
+            )
+        if not LEAST_RATE <= self.gmacs[0] <= self.gmacs[1] <= MOST:
             raise ValueError(f"gmacs must be the least and the largest, got {self.gmacs}")
         if unknown := set(self.ops) - KINDS:
             raise ValueError(f"ops has unknown kinds: {', '.join(sorted(unknown))}")
@@ -171,11 +184,17 @@ def shipped_profiles() -> list[Profile]:
 def _load(path: Path) -> Profile:
     if not path.is_file():
         raise FileNotFoundError(f"there is no profile '{path}'")
+    with path.open("rb") as file:
+        text = file.read(MOST_BYTES + 1)
+    if len(text) > MOST_BYTES:
+        raise ValueError(f"'{path}' is not a profile: it has more than {MOST_BYTES} bytes")
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        fields = json.loads(text.decode())
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits among them
         raise ValueError(f"'{path}' is not a profile: it is not JSON") from error
     try:
         return record.from_json(Profile, fields, SCHEMA)
     except ValueError as error:
-        raise ValueError(f"'{path}' is not a valid profile: {error}") from error
+        raise ValueError(f"'{path}' is not a valid profile: {shown(error, 300)}") from error
+    except RecursionError as error:
+        raise ValueError(f"'{path}' is not a valid profile: nested too deeply") from error

@@ -14,8 +14,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import PurePath
 
 from latency.costs import REDUCTIONS, Costs, costs, reductions
+from latency.model_file import PICKLES, shown
 from latency.ops import OpList, OpListBuilder
 
 GRAMMAR = (
@@ -144,13 +146,18 @@ def parse(text: str) -> Architecture:
     Raises:
         ValueError: the string is not of the grammar, or out of its ranges.
     """
-    shown = text if len(text) <= 80 else text[:77] + "..."
+    name = shown(text, 80)
+    if PurePath(text).suffix.lower() in PICKLES:
+        raise ValueError(
+            f"'{name}' is a PyTorch file or another pickle, which could run code when opened and "
+            "is never read; give weights as .safetensors"
+        )
     try:
         architecture = _parsed(text)
     except ValueError as error:
-        raise ValueError(f"'{shown}': {error}; the grammar is {GRAMMAR}") from error
+        raise ValueError(f"'{name}': {error}; the grammar is {GRAMMAR}") from error
     if architecture is None:
-        raise ValueError(f"'{shown}' is not an architecture; the grammar is {GRAMMAR}")
+        raise ValueError(f"'{name}' is not an architecture; the grammar is {GRAMMAR}")
     return architecture
 
 

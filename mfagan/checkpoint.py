@@ -7,6 +7,7 @@ network, about = load_network("runs/demo/train/gan.safetensors")
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -15,8 +16,17 @@ from typing import TYPE_CHECKING, Any
 
 from latency.commandline import version
 from latency.files import write_bytes
-from mfagan.architecture import Architecture, MfaArchitecture, RrdbArchitecture, parse
+from latency.model_file import shown
+from mfagan.architecture import (
+    ALIGNMENT,
+    Architecture,
+    MfaArchitecture,
+    RrdbArchitecture,
+    op_list,
+    parse,
+)
 from mfagan.space import SearchSpace
+from mfagan.weights_header import Header, read_header
 
 if TYPE_CHECKING:
     from torch import nn
@@ -26,6 +36,7 @@ if TYPE_CHECKING:
     from mfagan.rrdb import RRDBNet
 
 FORMAT = 1
+MOST_NESTED = 16
 KINDS = ("generator", "supernet", "teacher", "discriminator")
 
 
@@ -77,25 +88,65 @@ class About:
         """
         if header.get("producer") != "mfagan":
             raise ValueError("it carries no mfagan metadata")
-        if not header.get("format", "").isdigit() or int(header["format"]) > FORMAT:
+        written = header.get("format", "")
+        if not _is_count(written) or int(written) > FORMAT:
+            update = "; update mfagan to read it" if _is_count(written) else ""
             raise ValueError(
-                f"its format is {header.get('format')}, this version reads up to {FORMAT}"
+                f"its format is {shown(written)}, this version reads up to {FORMAT}{update}"
             )
         if header.get("kind") not in KINDS:
-            raise ValueError(f"its kind is '{header.get('kind')}', not one of {', '.join(KINDS)}")
+            kind = shown(header.get("kind"))
+            raise ValueError(f"its kind is '{kind}', not one of {', '.join(KINDS)}")
+        if not _is_count(header.get("step", "0")):
+            raise ValueError(f"its step must be a whole number, got '{shown(header['step'])}'")
         try:
-            return About(
+            about = About(
                 kind=header["kind"],
                 architecture=header["architecture"],
                 space=SearchSpace.from_json(header["space"]) if "space" in header else None,
                 stage=header["stage"],
                 step=int(header["step"]),
-                metrics=json.loads(header["metrics"]),
-                configuration=json.loads(header["configuration"]),
+                metrics=_object(header, "metrics"),
+                configuration=_object(header, "configuration"),
                 package=header["package"],
             )
         except KeyError as error:
             raise ValueError(f"its metadata lack {error}") from error
+        about._check()
+        return about
+
+    def _check(self) -> None:
+        """Refuse metadata that contradict each other."""
+        for name, value in self.metrics.items():
+            if type(value) is not float and not (type(value) is int and abs(value) < 2**63):
+                raise ValueError(f"its metric '{shown(name)}' is not a number")
+        if (self.space is not None) != (self.kind == "supernet"):
+            has = "no" if self.space is None else "a"
+            raise ValueError(f"its kind is {self.kind}, but it has {has} search space")
+        if self.space is not None:
+            largest = parse(self.architecture)
+            if not isinstance(largest, MfaArchitecture) or not self.space.contains(largest):
+                raise ValueError(f"its search space does not hold {self.architecture}")
+
+
+def _is_count(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 18
+
+
+def _object(header: Mapping[str, str], name: str) -> dict[str, Any]:
+    """Return the JSON object in one of the metadata."""
+    try:
+        found = json.loads(header[name])
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"its {name} are not JSON") from error
+    if not isinstance(found, dict) or not _is_shallow(found, MOST_NESTED):
+        raise ValueError(f"its {name} are not a JSON object of at most {MOST_NESTED} levels")
+    return found
+
+
+def _is_shallow(value: Any, levels: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels >= 0 and all(_is_shallow(one, levels - 1) for one in inner)
 
 
 def save_network(path: str | os.PathLike[str], network: nn.Module, about: About) -> None:
@@ -126,32 +177,85 @@ def read_about(path: str | os.PathLike[str]) -> About:
         FileNotFoundError: there is no such file.
         ValueError: it is not a weights file of this package.
     """
-    from safetensors import SafetensorError, safe_open
+    return _read(Path(path))[0]
 
-    file = Path(path)
-    if not file.is_file():
-        raise FileNotFoundError(f"'{file}' is not a file")
+
+def _read(file: Path) -> tuple[About, Header]:
     try:
-        with safe_open(file, "numpy") as opened:
-            return About.from_metadata(opened.metadata() or {})
-    except (SafetensorError, ValueError) as error:
+        header = read_header(file)
+        try:
+            return About.from_metadata(header.metadata), header
+        except ValueError as error:
+            raise ValueError(f"{error}{_origin(header)}") from error
+    except ValueError as error:
         raise ValueError(f"'{file}' is not a weights file of mfagan: {error}") from error
 
 
-def load_weights(path: str | os.PathLike[str], network: nn.Module) -> None:
-    """Copy a file's weights into a network of the same shapes.
+def _origin(header: Header) -> str:
+    """Return what another program's file seems to be, as an end of a sentence."""
+    if header.metadata.get("producer") == "mfagan" or not header.tensors:
+        return ""
+    names = set(header.tensors)
+    if names & {"conv_first.weight", "model.0.weight", "params_ema.conv_first.weight"}:
+        return " and looks like ESRGAN's weights of another program, which are not read yet"
+    return f"; its first tensor is '{shown(min(names))}'"
 
-    Raises:
-        ValueError: names or shapes differ.
+
+def _check_count(file: Path, header: Header, architecture: Architecture) -> None:
+    """Refuse a network that is larger than its file, before it takes memory.
+
+    Building a teacher on the meta device takes longer than building it.
     """
+    needed = sum(op.parameters for op in op_list(architecture, ALIGNMENT, ALIGNMENT).ops)
+    held = sum(math.prod(tensor.shape) for tensor in header.tensors.values())
+    if needed != held:
+        raise ValueError(
+            f"the weights of '{file}' do not fit the network: {architecture} has {needed:,} "
+            f"weights, the file holds {held:,}"
+        )
+
+
+def _check_fit(file: Path, header: Header, network: nn.Module) -> None:
+    """Compare a header with a network, whose tensors may be on the meta device: no memory."""
+    wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    found = header.tensors
+    missing, foreign = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
+    wrong = [
+        f"'{name}' is {found[name].dtype} {_by(found[name].shape)} instead of F32 {_by(shape)}"
+        for name, shape in wanted.items()
+        if name in found and (found[name].shape, found[name].dtype) != (shape, "F32")
+    ]
+    if missing:
+        reason = f"'{missing[0]}' and {len(missing) - 1} more are missing"
+        reason = reason if len(missing) > 1 else f"'{missing[0]}' is missing"
+    elif foreign:
+        reason = f"'{shown(foreign[0])}' is not in it"
+    elif wrong:
+        reason = wrong[0]
+    else:
+        return
+    raise ValueError(f"the weights of '{file}' do not fit the network: {reason}")
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape)) or "one number"
+
+
+def _fill(file: Path, network: nn.Module) -> None:
+    import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
-        network.load_state_dict(load_file(path))
-    except (RuntimeError, SafetensorError) as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise ValueError(f"the weights of '{path}' do not fit the network: {reason}") from error
+        tensors = load_file(file)
+    except SafetensorError as error:
+        raise ValueError(f"'{file}' is damaged: {shown(error, 200)}") from error
+    for name, tensor in tensors.items():
+        if not torch.isfinite(torch.stack(torch.aminmax(tensor))).all():
+            raise ValueError(
+                f"the weights of '{file}' cannot be used: '{name}' holds values that are not finite"
+            )
+    network.load_state_dict(tensors)
 
 
 def load_network(path: str | os.PathLike[str]) -> tuple[Generator | RRDBNet, About]:
@@ -161,14 +265,24 @@ def load_network(path: str | os.PathLike[str]) -> tuple[Generator | RRDBNet, Abo
         FileNotFoundError: there is no such file.
         ValueError: it is not a weights file of this package, or holds a discriminator.
     """
-    about = read_about(path)
+    import torch
+
+    file = Path(path)
+    about, header = _read(file)
     if about.kind == "discriminator":
         raise ValueError(f"'{path}' holds a discriminator, not a generator")
     try:
-        network = build_network(parse(about.architecture), about.space)
+        architecture = parse(about.architecture)
     except ValueError as error:
         raise ValueError(f"'{path}' cannot be rebuilt: {error}") from error
-    load_weights(path, network)
+    if about.space is None:
+        _check_count(file, header, architecture)
+    else:
+        with torch.device("meta"):
+            _check_fit(file, header, build_network(architecture, about.space))
+    network = build_network(architecture, about.space)
+    _check_fit(file, header, network)
+    _fill(file, network)
     return network.eval(), about
 
 
@@ -179,13 +293,23 @@ def load_discriminator(path: str | os.PathLike[str]) -> PatchDiscriminator:
         FileNotFoundError: there is no such file.
         ValueError: it holds no discriminator.
     """
+    import torch
+
     from mfagan.discriminator import PatchDiscriminator, parse_discriminator
 
-    about = read_about(path)
+    file = Path(path)
+    about, header = _read(file)
     if about.kind != "discriminator":
         raise ValueError(f"'{path}' holds a {about.kind}, not a discriminator")
-    network = PatchDiscriminator(parse_discriminator(about.architecture))
-    load_weights(path, network)
+    try:
+        architecture = parse_discriminator(about.architecture)
+    except ValueError as error:
+        raise ValueError(f"'{path}' cannot be rebuilt: {error}") from error
+    with torch.device("meta"):
+        outline = PatchDiscriminator(architecture)
+    _check_fit(file, header, outline)
+    network = PatchDiscriminator(architecture)
+    _fill(file, network)
     return network
 
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from latency.model_file import shown
+
 _PATTERN = re.compile(r"patchgan_n([1-5])_f([1-9]\d{0,2})", re.ASCII)
 
 
@@ -40,7 +42,7 @@ def parse_discriminator(text: str) -> PatchGanArchitecture:
     if match := _PATTERN.fullmatch(text):
         return PatchGanArchitecture(layers=int(match[1]), features=int(match[2]))
     raise ValueError(
-        f"'{text}' is not a discriminator; the grammar is patchgan_n{{1-5}}_f{{features}}, "
+        f"'{shown(text)}' is not a discriminator; the grammar is patchgan_n{{1-5}}_f{{features}}, "
         "e.g. patchgan_n3_f16"
     )
 

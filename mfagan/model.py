@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from latency.commandline import FailureError, available_cores, out_of_memory
+from latency.model_file import PICKLES
 from mfagan.architecture import Architecture, MfaArchitecture, parse
 from mfagan.tiling import Tile, fixed_tiles, tiles
 
@@ -114,7 +115,8 @@ def load(
     if device not in ("auto", "cpu", "cuda"):
         raise ValueError(f"device must be auto, cpu or cuda, got '{device}'")
     threads = threads or available_cores()
-    if file.suffix == ".onnx":
+    suffix = file.suffix.lower()
+    if suffix == ".onnx":
         if architecture is not None:
             raise ValueError(
                 f"'{file}' holds one architecture; only a supernet (.safetensors) lets you choose "
@@ -123,9 +125,10 @@ def load(
         from mfagan.onnx_model import load_onnx
 
         return load_onnx(file, threads, device)
-    if file.suffix == ".safetensors":
+    if suffix == ".safetensors":
         return _load_weights(file, architecture, threads, device)
-    raise ValueError(f"a model must end in .onnx or .safetensors, got '{file}'")
+    pickle = "; a pickle could run code when opened and is never read" * (suffix in PICKLES)
+    raise ValueError(f"a model must end in .onnx or .safetensors, got '{file}'{pickle}")
 
 
 def torch_model(network: nn.Module, architecture: Architecture, *, device: str = "auto") -> Model:
