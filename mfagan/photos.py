@@ -6,9 +6,11 @@ uninterrupted one would have seen, and no sampler state has to be saved.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import warnings
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,9 +20,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from latency.commandline import FailureError
 from latency.progress import Progress
-from mfagan.images import list_images, read_image
+from mfagan.images import list_images
 from mfagan.metrics import check_measurable
+from mfagan.picture import read_picture, reduce_to_8_bits
 from mfagan.resize import crop_to_multiple, downscale, resize_matrix
 
 if TYPE_CHECKING:
@@ -35,6 +39,8 @@ VALIDATION_SIZE = 512
 VALIDATION_COUNT = 8
 _MARGIN = 4
 """LR pixels around a crop that are resized with it and cut off, so that it equals the whole."""
+_NAMED = 3
+"""So many bad photographs are named; the others are counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,20 +96,31 @@ def refuse_nested(out: Path, *folders: Path) -> None:
 
 
 def validation_pairs(files: Sequence[Path], scale: int) -> list[tuple[Image, Image]]:
-    """Return (LR, HR) pairs of uint8 RGB images: the centre of up to eight photographs."""
-    pairs = []
-    for file in files[:VALIDATION_COUNT]:
-        image = read_image(file)
-        height, width = (min(n, VALIDATION_SIZE) for n in image.shape[:2])
-        top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
-        centre = image[top : top + height, left : left + width]
-        truth = np.ascontiguousarray(crop_to_multiple(centre, scale))
-        if min(truth.shape[:2]) <= 2 * scale:
-            raise ValueError(f"'{file}' is too small to validate on")
-        lr = downscale(truth, scale)
-        check_measurable(str(file), lr, truth, scale)
-        pairs.append((lr, truth))
+    """Return (LR, HR) pairs of uint8 RGB images: the centre of up to eight photographs.
+
+    Raises:
+        ValueError: photographs cannot be read, are too small, or flat.
+    """
+    used, pairs = files[:VALIDATION_COUNT], []
+    bad: dict[Path, str] = {}
+    for file in used:
+        with _collecting(file, bad):
+            pairs.append(_validation_pair(file, scale))
+    _refuse_bad(bad, len(used), "photographs for validation")
     return pairs
+
+
+def _validation_pair(file: Path, scale: int) -> tuple[Image, Image]:
+    image = reduce_to_8_bits(read_picture(file).pixels)
+    height, width = (min(n, VALIDATION_SIZE) for n in image.shape[:2])
+    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+    centre = image[top : top + height, left : left + width]
+    truth = np.ascontiguousarray(crop_to_multiple(centre, scale))
+    if min(truth.shape[:2]) <= 2 * scale:
+        raise ValueError(f"'{file}' is too small to validate on")
+    lr = downscale(truth, scale)
+    check_measurable(str(file), lr, truth, scale)
+    return lr, truth
 
 
 class PhotoCrops:
@@ -136,17 +153,28 @@ class PhotoCrops:
         self.seed = seed
         self._cache: OrderedDict[int, Image] = OrderedDict()
         self._cache_bytes = cache_bytes
+        self._notes: dict[Path, str] = {}
 
     def check(self, *, silent: bool = False) -> None:
-        """Decode every photograph once, so that a bad one is found before the first step.
+        """Decode every photograph once, so that all bad ones are found before the first step.
+
+        What a photograph is not read as (a profile that cannot be used, the first of several
+        pages) is one UserWarning for all of them.
 
         Raises:
-            ValueError: a photograph is unreadable, or smaller than one crop.
+            ValueError: photographs are unreadable, or smaller than one crop.
         """
+        bad: dict[Path, str] = {}
         with Progress("photographs", len(self.files), silent=silent) as progress:
-            for index in range(len(self.files)):
-                self._photo(index)
+            for index, file in enumerate(self.files):
+                with _collecting(file, bad):
+                    self._photo(index)
                 progress.update()
+        _refuse_bad(bad, len(self.files), "photographs")
+        if self._notes:
+            count = f"{len(self._notes)} of {len(self.files)} photographs: "
+            text = count + _first_few([f"'{file}': {note}" for file, note in self._notes.items()])
+            warnings.warn(text, UserWarning, stacklevel=2)
 
     def draw(self, stage: str, step: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return LR (N, 3, p, p) and HR (N, 3, p * scale, p * scale), float in [0, 1], RGB."""
@@ -178,7 +206,10 @@ class PhotoCrops:
         if index in self._cache:
             self._cache.move_to_end(index)
             return self._cache[index]
-        image = read_image(self.files[index])
+        picture = read_picture(self.files[index])
+        if picture.notes:
+            self._notes[self.files[index]] = "; ".join(picture.notes)
+        image = reduce_to_8_bits(picture.pixels)
         photo = crop_to_multiple(image, self.scale)
         if min(photo.shape[:2]) < self.patch * self.scale:
             raise ValueError(
@@ -192,6 +223,28 @@ class PhotoCrops:
 
     def _cached_bytes(self) -> int:
         return sum(photo.nbytes for photo in self._cache.values())
+
+
+@contextlib.contextmanager
+def _collecting(file: Path, bad: dict[Path, str]) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        bad[file] = f"'{file}': {error.strerror}" if error.strerror else str(error)
+    except (ValueError, FailureError) as error:
+        bad[file] = str(error)
+
+
+def _refuse_bad(bad: dict[Path, str], count: int, what: str) -> None:
+    if bad:
+        noun = f"{len(bad)} of {count} {what} cannot be used: "
+        raise ValueError(noun + _first_few(list(bad.values())))
+
+
+def _first_few(clauses: list[str]) -> str:
+    more = len(clauses) - _NAMED
+    named = "; ".join(clauses[:_NAMED])
+    return named + (f"; and {more} more" if more > 0 else "")
 
 
 def _downscale_window(window: Image, scale: int) -> Image:
