@@ -9,12 +9,10 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from latency.commandline import (
-    FailureError,
     Parser,
     add_common_flags,
     existing_path,
@@ -23,27 +21,23 @@ from latency.commandline import (
     positive_float,
     positive_int,
     run,
+    warn,
 )
 from nas.sampling import SAMPLERS, TPE_MOST, WARM_STARTS
+from nas.search_folder import JOURNAL_FILE, check_out, check_same_search
+from nas.storage import JOURNAL, check_storage
 
 if TYPE_CHECKING:
-    import torch
-
-    from mfagan.checkpoint import About
-    from mfagan.generator import Generator
-    from nas.objective import Objective
     from nas.report import Outcome
     from nas.result import SearchResult
 
-JOURNAL_FILE = "study.journal"
-STAGES = ("pixel", "gan")
-"""Stages of a training run that write a supernet, in order: the first ranks, the last is cut."""
+PROGRAM = "mfagan-search"
 
 
 def build_parser() -> Parser:
     """Return the command's parser."""
     parser = Parser(
-        "mfagan-search",
+        PROGRAM,
         description="Search a supernet for the SubGenerator of the best quality whose predicted "
         "latency keeps a budget, cut it out and, if asked for, fine-tune it. The same command on "
         "the same --out goes on where it stopped.",
@@ -114,6 +108,11 @@ def build_parser() -> Parser:
         "without it, a journal in --out",
     )
     parser.add_argument("--study", default="mfagan", help="name of the study in its storage")
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="check everything, estimate time, memory and disk, and write nothing",
+    )
     add_common_flags(parser, "device", "threads", "seed", "json")
     return parser
 
@@ -122,34 +121,41 @@ def command(arguments: argparse.Namespace) -> int:
     """Search as the arguments say and print the paths written."""
     from latency.files import sha256
     from latency.profile import load_profile
+    from mfagan.option_checks import refuse_shared_photographs
+    from nas.chosen import finetune_crops
+    from nas.supernets import check_companions, load_supernet, supernet_files
 
     if arguments.trials < WARM_STARTS:
         raise ValueError(
             f"--trials must be at least {WARM_STARTS}, got {arguments.trials}: the first "
             f"{WARM_STARTS} are the largest, the smallest and three members between"
         )
-    _check_out(arguments.out, arguments.storage)
+    if arguments.storage is not None:
+        check_storage(arguments.storage)
+    check_out(arguments.out, arguments.storage)
+    if arguments.validation:
+        refuse_shared_photographs(arguments.data, arguments.validation)
     profile = load_profile(arguments.target)
     ranking, cut = supernet_files(arguments.supernet)
 
     from mfagan.device import prepare_torch
     from mfagan.photos import refuse_nested
     from nas.objective import Objective, load_pairs
-    from nas.report import write_search
     from nas.result import SupernetFile
-    from nas.study import JOURNAL, search
+    from nas.study import check_budget, identity_of, search
 
     refuse_nested(arguments.out, *(f for f in (arguments.data, arguments.validation) if f))
     device = prepare_torch(arguments.device, arguments.threads)
-    network, about = _load_supernet(ranking)
-    cut_about = _load_supernet(cut)[1]
+    network, about = load_supernet(ranking)
+    cut_about = load_supernet(cut)[1]
     if cut_about.space != about.space:
         raise ValueError(
             f"the supernets '{ranking}' and '{cut}' have different spaces; give one of them as "
             "--supernet"
         )
     if arguments.finetune_steps:
-        _check_companions(cut, cut_about)
+        check_companions(cut, cut_about)
+        finetune_crops(arguments, cut_about).check(silent=arguments.json)
     objective = Objective(
         network.to(device),
         load_pairs(arguments.data, arguments.validation, about.scale),
@@ -157,19 +163,50 @@ def command(arguments: argparse.Namespace) -> int:
         size=arguments.input,
         budget_ms=arguments.budget_ms,
     )
+    if arguments.trials > objective.space.size:
+        warn(
+            PROGRAM,
+            f"--trials {arguments.trials} is more than the {objective.space.size} architectures of "
+            "the supernet's space: the others are repeated",
+        )
+    files = {
+        "ranked_by": SupernetFile(file=ranking.name, stage=about.stage, sha256=sha256(ranking)),
+        "cut_from": SupernetFile(file=cut.name, stage=cut_about.stage, sha256=sha256(cut)),
+    }
+    check_budget(objective)
+    identity = identity_of(objective, **files, seed=arguments.seed)
+    check_same_search(arguments.out, identity)
+    storage = arguments.storage or f"{JOURNAL}{arguments.out / JOURNAL_FILE}"
+    if arguments.dry_run:
+        from nas.dry_run import plan_search
+
+        plan = plan_search(arguments, objective, network, storage, identity, cut, device)
+        for text in plan.warnings():
+            warn(PROGRAM, text)
+        print(json.dumps(plan.to_json(), indent=2) if arguments.json else plan)
+        return 0
+
+    from nas.chosen import write_weights
+    from nas.report import write_search
+
     result = search(
         objective,
         trials=arguments.trials,
         sampler=arguments.sampler,
         seed=arguments.seed,
-        storage=arguments.storage or f"{JOURNAL}{arguments.out / JOURNAL_FILE}",
+        storage=storage,
         name=arguments.study,
-        ranked_by=SupernetFile(file=ranking.name, stage=about.stage, sha256=sha256(ranking)),
-        cut_from=SupernetFile(file=cut.name, stage=cut_about.stage, sha256=sha256(cut)),
+        **files,
         shared=arguments.storage is not None,
         silent=arguments.json,
     )
-    outcome = _write_weights(arguments, cut, objective, result, device)
+    if len(result.trials) > arguments.trials:
+        warn(
+            PROGRAM,
+            f"--trials {arguments.trials} has no effect: the study has {len(result.trials)} "
+            "finished ones, and all of them count",
+        )
+    outcome = write_weights(arguments, cut, objective, result, device)
     paths = [arguments.out / outcome.file, *write_search(arguments.out, result, outcome)]
     _print(arguments, result, outcome, paths)
     return 0
@@ -178,151 +215,6 @@ def command(arguments: argparse.Namespace) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `mfagan-search` and return its exit status."""
     return run(build_parser(), command, argv)
-
-
-def supernet_files(path: Path) -> tuple[Path, Path]:
-    """Return the supernet's file that ranks the candidates and the one that the chosen is cut from.
-
-    The PSNR of weights that were trained adversarially says little about what an architecture can
-    do, so a run folder's pixel stage ranks; its last stage is what is worth having. A file is both.
-
-    Raises:
-        ValueError: the folder holds no trained stage.
-    """
-    if not path.is_dir():
-        return path, path
-    names = [f"{stage}.safetensors" for stage in STAGES]
-    files = [path / name for name in names if (path / name).is_file()]
-    if not files:
-        raise ValueError(
-            f"'{path}' holds neither {' nor '.join(names)}; --supernet wants a run of mfagan-train"
-        )
-    return files[0], files[-1]
-
-
-def _check_out(out: Path, storage: str | None) -> None:
-    """Check that what lies in `out` is a search's: its files are replaced."""
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"'{out}' is a file, not a folder for a search")
-    if not out.is_dir() or any((out / name).exists() for name in (JOURNAL_FILE, "search.json")):
-        return
-    # A search that shares a study leaves neither when it is killed, but perhaps its fine-tuning,
-    # and the study itself when that was put here.
-    own = Path(storage.partition(":")[2]).name if storage else ""
-    others = [path for path in out.iterdir() if not (own and path.name.startswith(own))]
-    if others and not any(out.glob("finetune/*/config.toml")):
-        raise ValueError(
-            f"'{out}' is not empty and holds no search (neither {JOURNAL_FILE} nor search.json); "
-            "give another --out"
-        )
-
-
-def _load_supernet(file: Path) -> tuple[Generator, About]:
-    from mfagan.checkpoint import load_network
-    from mfagan.generator import Generator
-
-    network, about = load_network(file)
-    if about.kind != "supernet" or not isinstance(network, Generator):
-        raise ValueError(
-            f"'{file}' holds a {about.kind} ({about.architecture}), not a supernet; "
-            "mfagan-train trains one unless --architecture says otherwise"
-        )
-    return network, about
-
-
-def _check_companions(weights: Path, about: About) -> None:
-    """Check before the search what fine-tuning will want after it."""
-    if about.stage != "gan":
-        return
-    wanted = ["gan-discriminator.safetensors"]
-    if about.configuration.get("network", {}).get("teacher") != "none":
-        wanted.append("teacher.safetensors")
-    missing = [name for name in wanted if not weights.with_name(name).is_file()]
-    if missing:
-        raise ValueError(
-            f"--finetune-steps needs {' and '.join(missing)} beside '{weights}'; give the whole "
-            "run folder, or leave --finetune-steps out"
-        )
-
-
-def _write_weights(
-    arguments: argparse.Namespace,
-    weights: Path,
-    objective: Objective,
-    result: SearchResult,
-    device: torch.device,
-) -> Outcome:
-    """Cut the chosen SubGenerator out, fine-tune it, write it and check what was written."""
-    import torch
-
-    from latency.predict import predict
-    from mfagan.architecture import op_list, parse
-    from mfagan.checkpoint import cut_subnet, load_network, save_network
-    from mfagan.config import resolve
-    from mfagan.evaluation import mean_psnr_y
-    from mfagan.training import finetune
-    from nas.report import Outcome, predictions_of
-
-    architecture = result.chosen_architecture
-    steps: int = arguments.finetune_steps
-    network, about = cut_subnet(weights, architecture)
-    if steps:
-        # Whole paths: the same search from another folder finds its fine-tuning again.
-        validation = arguments.validation
-        own = {
-            "data": {
-                "data": str(arguments.data.resolve()),
-                "validation": str(validation.resolve()) if validation else "",
-            },
-            "run": {"seed": arguments.seed},
-        }
-        # A folder per architecture: with more trials, another one may be the best.
-        folder = arguments.out / "finetune" / f"{architecture}_{steps}steps"
-        config = resolve(about.configuration, own)
-        tuned = finetune(
-            weights, architecture, steps, config, folder, device=device, silent=arguments.json
-        )
-        loaded, about = load_network(tuned)
-        network.load_state_dict(loaded.state_dict())
-    measured = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    quality = mean_psnr_y(measured, objective.pairs, about.scale)
-    predictions = predictions_of(architecture, result.profile, result.size)
-    height, width = result.size
-    metrics = {
-        result.metric: quality,
-        f"{result.metric}_bicubic": result.bicubic,
-        f"{result.metric}_shared_weights {result.ranked_by.file}": result.chosen.quality or 0.0,
-        "budget_ms": result.budget_ms,
-    }
-    for prediction in predictions:
-        metrics[f"predicted_ms {prediction.target} {height}x{width}"] = prediction.ms
-    target = result.profile.target
-    name = (
-        f"{target.soc}-{target.unit}_{predictions[0].ms:.2f}ms_{quality:.2f}dB_"
-        f"{architecture}.safetensors"
-    )
-    _remove_former(arguments.out, name)
-    save_network(arguments.out / name, network, replace(about, metrics=metrics))
-    _, written = load_network(arguments.out / name)
-    latency = predict(op_list(parse(written.architecture), *result.size), result.profile).ms
-    if latency > result.budget_ms:
-        raise FailureError(
-            f"'{name}' is predicted at {latency:.2f} ms, over {result.budget_ms:g} ms"
-        )
-    return Outcome(file=name, quality=quality, finetune_steps=steps, predictions=predictions)
-
-
-def _remove_former(out: Path, name: str) -> None:
-    """Remove the weights that an earlier run of this search chose: the folder holds one result."""
-    summary = out / "search.json"
-    if not summary.is_file():
-        return
-    try:
-        former = json.loads(summary.read_text(encoding="utf-8"))["chosen"]["weights"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"'{summary}' is not a search's; give another --out") from error
-    if former != name and Path(former).name == former:
-        (out / former).unlink(missing_ok=True)
 
 
 def _print(

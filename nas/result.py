@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from argparse import ArgumentTypeError
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -169,8 +170,8 @@ def read_search(folder: Path) -> SearchResult:
     file = folder / "search.json"
     if not file.is_file():
         raise FileNotFoundError(f"'{folder}' holds no finished search (search.json is missing)")
+    data = load_search(file)
     try:
-        data = json.loads(file.read_text(encoding="utf-8"))
         return SearchResult(
             trials=tuple(
                 TrialRecord(
@@ -195,8 +196,35 @@ def read_search(folder: Path) -> SearchResult:
             ranked_by=SupernetFile(**data["ranked_by"]),
             cut_from=SupernetFile(**data["cut_from"]),
         )
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ValueError(f"'{file}' was not written by a search: {error!r}") from error
+    except (KeyError, TypeError, AttributeError, ValueError, ArgumentTypeError) as error:
+        reason = (str(error).splitlines() or [""])[0][:120]
+        raise ValueError(
+            f"'{file}' was not written by a search ({type(error).__name__}: {reason})"
+        ) from error
+
+
+def load_search(file: Path) -> dict[str, Any]:
+    """Return the values of a `search.json`.
+
+    Raises:
+        ValueError: it is none, or was written by a newer version.
+    """
+    from nas.report import SCHEMA
+
+    try:
+        data = json.loads(file.read_bytes())
+        schema = data["schema"]
+        former = data["chosen"]["weights"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"'{file}' is not a search's; give another --out") from error
+    if type(schema) is int and schema > SCHEMA:
+        raise ValueError(
+            f"'{file}' was written by a newer mfagan (schema {schema}; this version reads up to "
+            f"{SCHEMA}); update mfagan"
+        )
+    if type(schema) is not int or not isinstance(former, str):
+        raise ValueError(f"'{file}' is not a search's; give another --out")
+    return dict(data)
 
 
 def pareto(trials: Iterable[TrialRecord]) -> list[TrialRecord]:

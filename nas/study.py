@@ -9,25 +9,24 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from latency.commandline import FailureError
-from latency.files import only_process
 from latency.progress import Progress
 from mfagan.space import SearchSpace
 from nas.objective import Objective, Score, pairs_digest
 from nas.result import SearchResult, SupernetFile, TrialRecord
 from nas.sampling import chosen_sampler, make_sampler, parameters_of, suggest, warm_starts
+from nas.search_folder import identity_differences
+from nas.storage import journal_path, mend_journal, only_searcher, open_storage
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
     from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial
 
-JOURNAL = "journal:"
 WARM_START = "warm start"
 _RECORD = "mfagan"
 _IDENTITY = "mfagan_identity"
@@ -105,18 +104,18 @@ def search(
     method = chosen_sampler(sampler, trials)
     with contextlib.ExitStack() as stack:
         if not shared:
-            stack.enter_context(_only_process(storage))
-        study = _open_study(storage, name, identity)
+            stack.enter_context(only_searcher(storage))
+        study = _open_study(storage, name, identity, shared=shared)
         if not shared:
             _forget_running(study)
-        records = _finished(study)
+        records = finished(study)
         for record in records:
             _remember(objective, record)
         progress = Progress("search", trials, initial=min(len(records), trials), silent=silent)
         with progress:
             while len(records) < trials:
                 _run_trial(study, objective, method, seed)
-                records = _finished(study)
+                records = finished(study)
                 if shared:
                     for record in records:
                         _remember(objective, record)
@@ -139,74 +138,55 @@ def search(
     )
 
 
-def open_storage(text: str) -> BaseStorage:
-    """Return the storage that `journal:PATH` or a database's URL names.
-
-    Raises:
-        ValueError: it names none, or its journal is damaged.
-    """
-    import optuna
-    from optuna.storages.journal import JournalFileBackend
-    from sqlalchemy.exc import SQLAlchemyError
-
-    path = text.removeprefix(JOURNAL)
-    if path != text and (not path or Path(path).is_dir()):
-        raise ValueError(f"--storage '{text}' names no file; give journal:PATH of a file")
-    try:
-        if path != text:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-            return optuna.storages.JournalStorage(JournalFileBackend(path))
-        return optuna.storages.RDBStorage(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"the journal '{path}' is damaged ({error}); move it aside") from error
-    except (ValueError, ImportError, SQLAlchemyError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(
-            f"--storage '{text}' cannot be opened: {reason}; give journal:PATH or the URL of a "
-            "database, e.g. postgresql://user@host/name"
-        ) from error
-
-
-@contextlib.contextmanager
-def _only_process(storage: str) -> Iterator[None]:
-    """Hold a journal for this process, so that trials left running are known to be dead."""
-    path = Path(storage.removeprefix(JOURNAL))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    refusal = f"another process is searching with '{path}'; wait, or share a study by --storage"
-    with only_process(path, refusal):
-        # Optuna's own lock, when a killed process left it, would be waited for half a minute.
-        path.with_name(f"{path.name}.lock").unlink(missing_ok=True)
-        yield
-
-
-def _open_study(storage: str, name: str, identity: Mapping[str, str]) -> Study:
+def _open_study(storage: str, name: str, identity: Mapping[str, str], *, shared: bool) -> Study:
     """Open or make the study and refuse one that was made with something else."""
     import optuna
 
+    path = journal_path(storage)
+    if shared and path is not None:
+        mend_journal(path)
+    opened = open_storage(storage)
+    if not shared:
+        check_name(opened, storage, name)
     study = optuna.create_study(
-        storage=open_storage(storage), study_name=name, direction="maximize", load_if_exists=True
+        storage=opened, study_name=name, direction="maximize", load_if_exists=True
     )
-    theirs = study.user_attrs.get(_IDENTITY)
-    if theirs is None:
-        if study.get_trials(deepcopy=False):
-            raise ValueError(f"the study '{name}' in '{storage}' was not made by mfagan-search")
+    if study.user_attrs.get(_IDENTITY) is None and not study.get_trials(deepcopy=False):
         study.set_user_attr(_IDENTITY, dict(identity))
-        return study
-    changed = [
-        f"{key}: {_shown(theirs.get(key, ''))} -> {_shown(value)}"
-        for key, value in identity.items()
-        if theirs.get(key) != value
-    ]
-    if changed:
+    check_study(study, storage, identity)
+    return study
+
+
+def check_name(opened: BaseStorage, storage: str, name: str) -> None:
+    """Check that a journal of one search holds no study of another name.
+
+    Raises:
+        ValueError: it does.
+    """
+    names = [study.study_name for study in opened.get_all_studies()]
+    if names and name not in names:
+        raise ValueError(
+            f"the study in '{storage}' is named '{names[0]}', not '{name}'; give --study "
+            f"{names[0]}, or another --out"
+        )
+
+
+def check_study(study: Study, storage: str, identity: Mapping[str, str]) -> None:
+    """Check that a study was made by a search, with what this one is made with.
+
+    Raises:
+        ValueError: it was not; what differs is named.
+    """
+    theirs = study.user_attrs.get(_IDENTITY)
+    if not isinstance(theirs, dict):
+        raise ValueError(
+            f"the study '{study.study_name}' in '{storage}' was not made by mfagan-search"
+        )
+    if changed := identity_differences(theirs, identity):
         raise ValueError(
             f"the study in '{storage}' was made with something else ({'; '.join(changed)}); give "
             "another --out (or --study, with a --storage), or what it was made with"
         )
-    return study
-
-
-def _shown(value: str) -> str:
-    return value[:12] if len(value) == 64 else value
 
 
 def _forget_running(study: Study) -> None:
@@ -262,11 +242,21 @@ def _tell(study: Study, trial: Trial, score: Score, repeated: bool, method: str)
     study.tell(trial, score.quality)
 
 
-def _finished(study: Study) -> list[TrialRecord]:
+def finished(study: Study) -> list[TrialRecord]:
+    """Return the finished trials of a study.
+
+    Raises:
+        ValueError: they are not a search's.
+    """
     from optuna.trial import TrialState
 
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    return [TrialRecord(number=trial.number, **trial.user_attrs[_RECORD]) for trial in complete]
+    try:
+        return [TrialRecord(number=trial.number, **trial.user_attrs[_RECORD]) for trial in complete]
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            f"the trials of the study '{study.study_name}' were not made by a search"
+        ) from error
 
 
 def _remember(objective: Objective, record: TrialRecord) -> None:

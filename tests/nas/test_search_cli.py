@@ -20,7 +20,8 @@ from mfagan.architecture import op_list, parse
 from mfagan.checkpoint import About, load_network, read_about, save_network
 from mfagan.generator import Generator
 from mfagan.space import SearchSpace
-from nas.cli import main, supernet_files
+from nas.cli import main
+from nas.supernets import supernet_files
 
 NAME = re.compile(
     r"snapdragon-865-gpu_(\d+\.\d\d)ms_(\d+\.\d\d)dB_(mfa_x4_w\d+_c[\d-]+_s[\d-]+)\.safetensors"
@@ -213,14 +214,15 @@ def test_a_shared_study_goes_on_in_its_own_folder(supernet_file, photos, tmp_pat
 
 def test_the_same_search_from_another_folder_goes_on(supernet_file, photos, tmp_path, monkeypatch):
     out = tmp_path / "out"
-    (tmp_path / "here").symlink_to(photos)
+    shutil.copytree(photos, tmp_path / "apart")
+    (tmp_path / "here").symlink_to(tmp_path / "apart")
     own = tmp_path / "here"
     words = {"validation": own, "finetune_steps": 1}
     assert main(arguments(supernet_file, photos, out, **words)) == 0
     before = {path: path.stat().st_mtime_ns for path in (out / "finetune").rglob("*")}
     monkeypatch.chdir(tmp_path)
     words["validation"] = "here"
-    assert main(arguments(supernet_file, Path("here"), out, **words)) == 0
+    assert main(arguments(supernet_file, photos, out, **words)) == 0
     assert {path: path.stat().st_mtime_ns for path in (out / "finetune").rglob("*")} == before
 
 

@@ -63,7 +63,7 @@ def test_another_seed_searches_elsewhere(make_objective, tmp_path, uninterrupted
 def test_constraints_and_values_reach_optuna(make_objective, tmp_path):
     import optuna
 
-    from nas.study import open_storage
+    from nas.storage import open_storage
 
     objective = make_objective()
     result = run(objective, tmp_path)
@@ -125,7 +125,7 @@ def test_ctrl_c_loses_and_doubles_no_trial(make_objective, tmp_path, uninterrupt
 def test_a_killed_process_loses_and_doubles_no_trial(make_objective, tmp_path, uninterrupted):
     import optuna
 
-    from nas.study import open_storage
+    from nas.storage import open_storage
 
     run(make_objective(), tmp_path, trials=5)
     # What SIGKILL leaves: a trial that was asked for and never told, and Optuna's lock.
@@ -239,7 +239,7 @@ def test_another_space_is_refused(make_objective, tmp_path):
 def test_a_strange_study_is_refused(make_objective, tmp_path):
     import optuna
 
-    from nas.study import open_storage
+    from nas.storage import open_storage
 
     storage = open_storage(f"journal:{tmp_path}/study.journal")
     study = optuna.create_study(study_name="test", storage=storage, direction="maximize")
@@ -270,7 +270,7 @@ def test_two_processes_do_not_use_one_folder(make_objective, tmp_path):
 def test_a_shared_study_leaves_running_trials_to_their_process(make_objective, tmp_path):
     import optuna
 
-    from nas.study import open_storage
+    from nas.storage import open_storage
 
     storage = f"sqlite:///{tmp_path}/study.db"
     run(make_objective(), tmp_path, trials=5, storage=storage, shared=True)

@@ -1,0 +1,294 @@
+"""`mfagan-search --dry-run`: an estimate of a search whose checks are done; nothing is written."""
+
+from __future__ import annotations
+
+import argparse
+import random
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from latency.memory import available_bytes
+from mfagan.estimate import StageEstimate, measure_stage
+from mfagan.resources import (
+    check_writable_folder,
+    free_bytes,
+    peak_bytes,
+    resident_bytes,
+    shown_bytes,
+    shown_time,
+)
+from nas.chosen import finetune_config, finetune_crops
+from nas.storage import JOURNAL, half_line, journal_path
+
+if TYPE_CHECKING:
+    import torch
+
+    from mfagan.architecture import MfaArchitecture
+    from mfagan.generator import Generator
+    from nas.objective import Objective
+
+ROUGH = (
+    "rough: measured now on this machine; the sampler decides how many trials are over the budget "
+    "or repeated, and those cost next to nothing"
+)
+SAMPLES = 200
+"""Members of the space that the share over the budget is taken from."""
+_TRIAL_BYTES, _PARAMETER_BYTES, _TRIAL_FIGURES = 1000, 260, 450
+"""Of one trial: in the journal, in it for every parameter, in search.json and trials.csv."""
+_HEADER_BYTES = 10_000
+"""Of the weights' header and of the report."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchPlan:
+    """What a search will do and take.
+
+    Attributes:
+        settings: what it goes by, by name.
+        out: its folder.
+        trials: still to be run.
+        shortest: seconds of a trial of the smallest member.
+        longest: seconds of a trial of the slowest member sampled within the budget.
+        over_budget: share of the space that is over the budget, 0 to 1.
+        finetune: of the slowest member sampled within the budget; None without fine-tuning.
+        memory_bytes: peak resident memory.
+        disk_bytes: what the folder will hold.
+        note: what the estimate does not know.
+    """
+
+    settings: Mapping[str, str]
+    out: Path
+    trials: int
+    shortest: float
+    longest: float
+    over_budget: float
+    finetune: StageEstimate | None
+    memory_bytes: int
+    disk_bytes: int
+    note: str
+
+    @property
+    def seconds(self) -> tuple[float, float]:
+        """The least and the most time that it will take."""
+        tuned = self.finetune.seconds if self.finetune else 0.0
+        within = self.trials * (1 - self.over_budget)
+        return within * self.shortest + tuned, within * self.longest + tuned
+
+    def to_json(self) -> dict[str, Any]:
+        """Return settings and estimate as JSON values."""
+        return {
+            "configuration": dict(self.settings),
+            "estimate": {
+                "trials": self.trials,
+                "trial_seconds": [self.shortest, self.longest],
+                "over_budget": self.over_budget,
+                "finetune": self.finetune.to_json() if self.finetune else None,
+                "seconds": list(self.seconds),
+                "memory_bytes": self.memory_bytes,
+                "memory_available_bytes": available_bytes(),
+                "disk_bytes": self.disk_bytes,
+                "disk_free_bytes": free_bytes(self.out),
+                "note": self.note,
+            },
+            "written": [],
+        }
+
+    def __str__(self) -> str:
+        """Return the plan as lines."""
+        low, high = map(shown_time, self.seconds)
+        lines = [f"{name} = {value}" for name, value in self.settings.items()]
+        lines += [
+            "",
+            f"estimate, {self.note}",
+            f"{self.trials} trials to run, {self.shortest:.3g} to {self.longest:.3g} s each; "
+            f"{self.over_budget:.0%} of the space is over the budget",
+        ]
+        lines += [str(self.finetune)] if self.finetune else []
+        lines += [
+            f"time: {low} to {high}",
+            f"memory: {shown_bytes(self.memory_bytes)} at the peak; "
+            f"{shown_bytes(available_bytes())} are available now",
+            f"disk: {shown_bytes(self.disk_bytes)}; {shown_bytes(free_bytes(self.out))} are free",
+            "nothing was written",
+        ]
+        return "\n".join(lines)
+
+    def warnings(self) -> Iterator[str]:
+        """Yield what does not fit, one sentence each."""
+        if self.memory_bytes > (there := available_bytes() + resident_bytes()):
+            yield (
+                f"the search needs about {shown_bytes(self.memory_bytes)} of memory and "
+                f"{shown_bytes(there)} are there"
+            )
+        if self.disk_bytes > (free := free_bytes(self.out)):
+            yield (
+                f"the search needs about {shown_bytes(self.disk_bytes)} of disk and "
+                f"{shown_bytes(free)} are free at '{self.out}'"
+            )
+
+
+def plan_search(
+    arguments: argparse.Namespace,
+    objective: Objective,
+    network: Generator,
+    storage: str,
+    identity: Mapping[str, str],
+    cut: Path,
+    device: torch.device,
+) -> SearchPlan:
+    """Check the study as far as that writes nothing, and measure trials and fine-tuning.
+
+    Args:
+        arguments: of `mfagan-search`, already checked.
+        objective: as the search will use it.
+        network: the supernet that it measures.
+        storage: of the study.
+        identity: see `nas.study.identity_of`.
+        cut: the file that the chosen SubGenerator is cut out of.
+        device: where to compute.
+
+    Raises:
+        ValueError, FailureError: as the search does.
+    """
+    check_writable_folder(arguments.out)
+    done, note = _trials_done(storage, arguments, identity), ROUGH
+    if journal_path(storage) is None:
+        note += "; the database was not asked what the study has already"
+    space = objective.space
+    rng = random.Random(arguments.seed)
+    members = [space.sample(rng) for _ in range(SAMPLES)]
+    latencies = {member: objective.latency_ms(member) for member in members}
+    within = [member for member in members if latencies[member] <= objective.budget_ms]
+    slowest = max(within, key=lambda member: latencies[member], default=space.smallest)
+    finetune = _measure_finetune(arguments, objective, cut, slowest, device)
+    trials = max(0, arguments.trials - done)
+    parameters = 2 + 2 * sum(space.modules) / len(space.modules)
+    per_trial = _TRIAL_BYTES + _PARAMETER_BYTES * parameters + _TRIAL_FIGURES
+    disk = round(arguments.trials * per_trial) + _weights_bytes(slowest)
+    return SearchPlan(
+        settings=_settings(arguments, identity),
+        out=arguments.out,
+        trials=trials,
+        shortest=_seconds(objective, network, space.smallest),
+        longest=_seconds(objective, network, slowest),
+        over_budget=1 - len(within) / len(members),
+        finetune=finetune,
+        memory_bytes=max(peak_bytes(), finetune.memory_bytes if finetune else 0),
+        disk_bytes=disk + (finetune.disk_bytes if finetune else 0),
+        note=note,
+    )
+
+
+def _settings(arguments: argparse.Namespace, identity: Mapping[str, str]) -> dict[str, str]:
+    """Return what the search goes by: its flags, resolved, and what the study is made with."""
+    from nas.sampling import chosen_sampler
+
+    flags = {
+        "supernet": arguments.supernet,
+        "data": arguments.data,
+        "validation": arguments.validation or "one photograph in ten of data",
+        "trials": arguments.trials,
+        "sampler": chosen_sampler(arguments.sampler, arguments.trials),
+        "finetune_steps": arguments.finetune_steps,
+        "out": arguments.out,
+        "storage": arguments.storage or f"{JOURNAL}{arguments.out}",
+        "study": arguments.study,
+    }
+    made_with = {k: v for k, v in identity.items() if k not in flags}
+    return {name: str(value) for name, value in {**flags, **made_with}.items()}
+
+
+def _trials_done(storage: str, arguments: argparse.Namespace, identity: Mapping[str, str]) -> int:
+    """Return the finished trials of the study, read without writing; a database is not asked."""
+    import optuna
+
+    from nas.storage import open_storage
+    from nas.study import check_name, check_study, finished
+
+    path = journal_path(storage)
+    if path is None or not path.exists():
+        return 0
+    half_line(path)
+    opened = open_storage(storage)
+    if arguments.storage is None:
+        check_name(opened, storage, arguments.study)
+    if arguments.study not in [study.study_name for study in opened.get_all_studies()]:
+        return 0
+    study = optuna.load_study(study_name=arguments.study, storage=opened)
+    if study.user_attrs or study.get_trials(deepcopy=False):
+        check_study(study, storage, identity)
+    return len(finished(study))
+
+
+def _seconds(objective: Objective, network: Generator, architecture: MfaArchitecture) -> float:
+    """Return the time of one evaluation."""
+    from mfagan.evaluation import mean_psnr_y
+
+    scale = objective.space.scale
+    mean_psnr_y(network, objective.pairs[:1], scale, architecture)  # the first one is slower
+    start = time.perf_counter()
+    mean_psnr_y(network, objective.pairs, scale, architecture)
+    return time.perf_counter() - start
+
+
+def _measure_finetune(
+    arguments: argparse.Namespace,
+    objective: Objective,
+    cut: Path,
+    architecture: MfaArchitecture,
+    device: torch.device,
+) -> StageEstimate | None:
+    """Train the architecture for a few steps, as `mfagan.training.finetune` would."""
+    if not arguments.finetune_steps:
+        return None
+    from mfagan.checkpoint import cut_subnet, load_discriminator, load_network
+    from mfagan.dry_run import placed
+    from mfagan.gan_stage import GanStage
+    from mfagan.stages import PixelStage, Stage
+    from mfagan.training import NO_TEACHER, resolve_precision
+
+    generator, about = cut_subnet(cut, architecture)
+    config = resolve_precision(finetune_config(arguments, about), device)
+    common: dict[str, Any] = {
+        "losses": config.loss,
+        "seed": config.run.seed,
+        "autocast": config.run.precision == "bf16",
+    }
+    stage: Stage
+    if about.stage == "gan":
+        teacher = None
+        if config.network.teacher != NO_TEACHER:
+            teacher = placed(load_network(cut.with_name("teacher.safetensors"))[0], device)
+        stage = GanStage(
+            "finetune",
+            placed(generator, device),
+            teacher=teacher,
+            discriminator=placed(
+                load_discriminator(cut.with_name("gan-discriminator.safetensors")), device
+            ),
+            optimizer=config.optimizer,
+            learning_rate=config.schedule.gan_lr,
+            **common,
+        )
+    else:
+        rate = config.schedule.pixel_lr / 2
+        stage = PixelStage("finetune", placed(generator, device), learning_rate=rate, **common)
+    return measure_stage(
+        stage,
+        about,
+        steps=arguments.finetune_steps,
+        done=0,
+        config=config,
+        crops=finetune_crops(arguments, about),
+        validation=objective.pairs,
+        device=device,
+    )
+
+
+def _weights_bytes(architecture: MfaArchitecture) -> int:
+    from mfagan.architecture import architecture_costs
+
+    return 4 * architecture_costs(architecture).parameters + _HEADER_BYTES

@@ -1,0 +1,136 @@
+"""Where the study is kept: a journal of this process alone, one that several share, a database."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from latency.files import only_process
+
+if TYPE_CHECKING:
+    from optuna.storages import BaseStorage
+
+JOURNAL = "journal:"
+_OPERATION = b'{"op_code":'
+"""Begins every line that Optuna writes."""
+_DAMAGE = (
+    ValueError, KeyError, TypeError, AttributeError, IndexError, AssertionError,
+    NotImplementedError, RecursionError,
+)  # fmt: skip
+"""What Optuna raises of a journal whose lines are not its own."""
+
+
+def check_storage(text: str) -> None:
+    """Check what `--storage` names, without making anything there.
+
+    Raises:
+        ValueError: it names no storage that several processes can share.
+    """
+    path = journal_path(text)
+    if path is not None:
+        if not path.name or (path.exists() and not path.is_file()):
+            raise ValueError(f"--storage '{text}' names no file; give journal:PATH of a file")
+    elif text.startswith("sqlite"):
+        raise ValueError(
+            f"--storage '{text}': SQLite loses trials when several processes write; give "
+            "journal:PATH or the URL of a PostgreSQL or MySQL database, or leave --storage out "
+            "for a search of one process"
+        )
+
+
+def journal_path(storage: str) -> Path | None:
+    """Return the file of `journal:PATH`, or None for a database's URL."""
+    path = storage.removeprefix(JOURNAL)
+    return None if path == storage else Path(path)
+
+
+def open_storage(text: str) -> BaseStorage:
+    """Return the storage that `journal:PATH` or a database's URL names.
+
+    Raises:
+        ValueError: it names none, or its journal is damaged.
+    """
+    import optuna
+    from optuna.storages.journal import JournalFileBackend
+    from sqlalchemy.exc import SQLAlchemyError
+
+    path = journal_path(text)
+    if path is not None:
+        if not path.name or (path.exists() and not path.is_file()):
+            raise ValueError(f"--storage '{text}' names no file; give journal:PATH of a file")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        backend = JournalFileBackend(str(path))
+        try:
+            return optuna.storages.JournalStorage(backend)
+        except _DAMAGE as error:
+            raise damaged(path, error) from error
+    try:
+        return optuna.storages.RDBStorage(text)
+    except (ValueError, ImportError, SQLAlchemyError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"--storage '{text}' cannot be opened: {reason}; give journal:PATH or the URL of a "
+            "database, e.g. postgresql://user@host/name"
+        ) from error
+
+
+def damaged(path: Path, error: Exception) -> ValueError:
+    """Return the sentence for a journal that is none."""
+    reason = (str(error).splitlines() or [""])[0][:80]
+    return ValueError(
+        f"the journal '{path}' is damaged, or not a search's ({type(error).__name__}: {reason}); "
+        "move it aside, or give another --out"
+    )
+
+
+@contextlib.contextmanager
+def only_searcher(storage: str) -> Iterator[None]:
+    """Hold a journal for this process, so that trials left running are known to be dead.
+
+    Raises:
+        FailureError: another process holds it.
+    """
+    path = Path(storage.removeprefix(JOURNAL))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    refusal = f"another process is searching with '{path}'; wait, or share a study by --storage"
+    with only_process(path, refusal):
+        # Optuna's own lock, when a killed process left it, would be waited for half a minute.
+        path.with_name(f"{path.name}.lock").unlink(missing_ok=True)
+        mend_journal(path)
+        yield
+
+
+def mend_journal(path: Path) -> None:
+    """Cut off the half of a line that a killed process left: the next would be glued to it.
+
+    Writers of a shared journal hold Optuna's lock while they write; so does this.
+
+    Raises:
+        ValueError: the file is no journal.
+    """
+    if not half_line(path):
+        return
+    from optuna.storages.journal import JournalFileSymlinkLock
+    from optuna.storages.journal._file import get_lock_file
+
+    with get_lock_file(JournalFileSymlinkLock(str(path))):
+        if half := half_line(path):
+            os.truncate(path, path.stat().st_size - half)
+
+
+def half_line(path: Path) -> int:
+    """Return the bytes after a journal's last whole line; 0 when it is whole, or not there.
+
+    Raises:
+        ValueError: they are not the beginning of an operation: the file is no journal.
+    """
+    if not path.is_file():
+        return 0
+    data = path.read_bytes()
+    rest = data[data.rfind(b"\n") + 1 :]
+    if not _OPERATION.startswith(rest[: len(_OPERATION)]):
+        raise damaged(path, ValueError("its end is no operation"))
+    return len(rest)
