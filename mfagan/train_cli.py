@@ -2,33 +2,46 @@
 
 mfagan-train --data photos --out runs/mine
 mfagan-train --recipe smoke --data photos --out runs/smoke
+mfagan-train --recipe smoke --data photos --out runs/smoke --dry-run
+mfagan-train --resume --out runs/smoke
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from latency.commandline import Parser, add_common_flags, run
-from mfagan.config import TrainConfig, Values, components, field_type, read_toml, resolve
+from latency.commandline import Parser, add_common_flags, run, warn
+from mfagan.config import (
+    TrainConfig,
+    Values,
+    components,
+    differences,
+    field_type,
+    read_toml,
+    resolve,
+    to_values,
+)
+from mfagan.option_checks import refuse_moved_inputs, refuse_shared_photographs, without_effect
 from mfagan.recipes import DEFAULT, RECIPES
+
+PROGRAM = "mfagan-train"
 
 
 def build_parser() -> Parser:
     """Return the command's parser: one group of flags per component of the configuration."""
     parser = Parser(
-        "mfagan-train",
+        PROGRAM,
         description="Train an MFAGAN on photographs: a teacher, then the supernet (or one "
         "architecture) on pixels, then adversarially under WSAM, distilled from the teacher. The "
         "same command on the same --out goes on where it stopped.",
     )
     parser.add_argument(
-        "--recipe", choices=tuple(RECIPES), default=DEFAULT, help="named set of values"
+        "--recipe", choices=tuple(RECIPES), help=f"named set of values (default: {DEFAULT})"
     )
     parser.add_argument(
         "--config", type=Path, metavar="FILE", help="TOML file of values, over the recipe"
@@ -38,6 +51,17 @@ def build_parser() -> Parser:
         "--force",
         action="store_true",
         help="when --out holds a run with another configuration, move it aside and start anew",
+    )
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the run in --out by its own configuration; what else is given must agree",
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="check everything, print the resolved configuration and an estimate of time, memory "
+        "and disk, and write nothing",
     )
     parser.add_argument(
         "--tensorboard",
@@ -51,7 +75,7 @@ def build_parser() -> Parser:
             group.add_argument(
                 "--" + field.name.replace("_", "-"),
                 dest=f"{table}.{field.name}",
-                type=_tuple_of(kind) if many else kind,
+                type=_tuple_of(kind) if many else _number(kind),
                 choices=field.metadata.get("choices"),
                 default=argparse.SUPPRESS,
                 metavar=None if "choices" in field.metadata else _metavar(kind, many),
@@ -65,23 +89,42 @@ def build_parser() -> Parser:
 
 def command(arguments: argparse.Namespace) -> int:
     """Train as the arguments say and print the paths written."""
+    if arguments.resume and arguments.force:
+        raise ValueError("--resume goes on with a run and --force starts it anew; give one of them")
     flags: dict[str, dict[str, Any]] = {}
     for name, value in vars(arguments).items():
         table, dot, key = name.partition(".")
         if dot:
             flags.setdefault(table, {})[key] = value
     file = read_toml(arguments.config) if arguments.config else {}
-    config = resolve(RECIPES[arguments.recipe], file, flags)
-    if not config.data.data:
-        raise ValueError("--data is needed: a folder of photographs to train on")
-    for name, reason in without_effect(config, flags):
-        flag = "--" + name.replace("_", "-")
-        print(f"mfagan-train: warning: {flag} has no effect {reason}", file=sys.stderr)
+    if arguments.resume:
+        config = _resumed(arguments, RECIPES.get(arguments.recipe, {}), file, flags)
+    else:
+        config = resolve(RECIPES[arguments.recipe or DEFAULT], file, flags)
+        _warn(arguments, config, file, flags)
+    _check(arguments, config)
 
     from mfagan.device import prepare_torch
-    from mfagan.training import train
 
     device = prepare_torch(arguments.device, arguments.threads)
+    if arguments.dry_run:
+        from mfagan.dry_run import plan_training
+
+        plan = plan_training(
+            config,
+            arguments.out,
+            device=device,
+            force=arguments.force,
+            tensorboard=arguments.tensorboard,
+            silent=arguments.json,
+        )
+        for text in plan.warnings():
+            warn(PROGRAM, text)
+        print(json.dumps(plan.to_json(), indent=2) if arguments.json else plan)
+        return 0
+
+    from mfagan.training import train
+
     paths = train(
         config,
         arguments.out,
@@ -97,40 +140,61 @@ def command(arguments: argparse.Namespace) -> int:
     return 0
 
 
-_SPACE = {"widths", "modules", "convolutions", "branches", "inplace_weight"}
-_DISTILLATION = {"output_weight", "feature_weight"}
-_TEACHER = {"teacher_steps", "teacher_lr"}
-_ADVERSARIAL = {"teacher", "discriminator", "gan_lr", "adversarial_weight", "generator_optimizer"}
-_SHARPNESS = {"rho", "gamma"}
+def _resumed(arguments: argparse.Namespace, *given: Values) -> TrainConfig:
+    """Return the configuration of the run in `--out`, with which everything given must agree."""
+    from mfagan.run_folder import stored_config
 
-
-def without_effect(config: TrainConfig, given: Values) -> Iterator[tuple[str, str]]:
-    """Yield the given options that change nothing in this configuration, and why."""
-    names = {name for values in given.values() for name in values}
-    cases = [
-        (config.network.architecture != "supernet", _SPACE, "with one --architecture"),
-        (
-            config.schedule.gan_steps == 0,
-            _ADVERSARIAL | _DISTILLATION | _TEACHER | _SHARPNESS,
-            "without an adversarial stage (--gan-steps 0)",
-        ),
-        (config.network.teacher == "none", _DISTILLATION | _TEACHER, "with --teacher none"),
-        (
-            config.network.teacher.endswith(".safetensors"),
-            _TEACHER,
-            "with a teacher from a file",
-        ),
-        (
-            config.optimizer.generator_optimizer == "adam",
-            _SHARPNESS,
-            "with --generator-optimizer adam",
-        ),
+    out: Path = arguments.out
+    if not (out / "config.toml").exists():
+        raise ValueError(
+            f"--resume: '{out}' holds no run (there is no '{out / 'config.toml'}'); give the "
+            "folder of one, or leave --resume out to start it"
+        )
+    stored = stored_config(out)
+    wanted = resolve(to_values(stored), *given)
+    changed = [
+        text
+        for text in differences(wanted, stored)
+        if not text.endswith("-> 'auto'")  # what this machine makes of it is compared later
     ]
-    for applies, options, reason in cases:
-        if applies:
-            for name in sorted(names & options):
-                names.remove(name)
-                yield name, reason
+    if changed:
+        raise ValueError(
+            f"--resume goes on with the run in '{out}' as it was configured, and what is given "
+            f"beside differs ({'; '.join(changed)}); leave that out, or give another --out "
+            "without --resume"
+        )
+    return wanted
+
+
+def _check(arguments: argparse.Namespace, config: TrainConfig) -> None:
+    """Refuse what contradicts itself, before anything is loaded."""
+    data, validation = config.data.data, config.data.validation
+    if not data:
+        raise ValueError("--data is needed: a folder of photographs to train on")
+    for folder in (data, validation) if arguments.resume else ():
+        if folder and not Path(folder).is_dir():
+            where = "" if Path(folder).is_absolute() else f", seen from '{Path.cwd()}'"
+            raise FileNotFoundError(
+                f"the photographs '{folder}' of the run in '{arguments.out}' are not there{where}; "
+                "put them back, or a link to them"
+            )
+    if validation:
+        refuse_shared_photographs(Path(data), Path(validation))
+    if arguments.force:
+        refuse_moved_inputs(config, arguments.out)
+
+
+def _warn(arguments: argparse.Namespace, config: TrainConfig, file: Values, flags: Values) -> None:
+    """Warn of every option that changes nothing."""
+    for name, reason in without_effect(config, flags):
+        warn(PROGRAM, f"--{name.replace('_', '-')} has no effect {reason}")
+    if arguments.config and not any(file.values()):
+        warn(PROGRAM, f"--config has no effect: '{arguments.config}' sets no value")
+    recipe = RECIPES.get(arguments.recipe, {})
+    if recipe and config == resolve(file, flags):
+        warn(PROGRAM, "--recipe has no effect: the file and the flags say all that it would")
+    if arguments.force and not (arguments.out / "config.toml").exists():
+        warn(PROGRAM, f"--force has no effect: '{arguments.out}' holds no run")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -138,11 +202,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run(build_parser(), command, argv)
 
 
-def _tuple_of(kind: type) -> Any:
-    def convert(text: str) -> tuple[Any, ...]:
-        return tuple(kind(part) for part in text.split(","))
+def _number(kind: type) -> Any:
+    """Return a parser of one int, float or str."""
+    if kind is str:
+        return str
+    wanted = "a whole number" if kind is int else "a number"
 
-    convert.__name__ = f"{kind.__name__}, {kind.__name__}, ..."
+    def convert(text: str) -> Any:
+        try:
+            return kind(text)
+        except ValueError as error:
+            shown = text if len(text) <= 60 else text[:57] + "..."
+            raise argparse.ArgumentTypeError(f"{wanted} is needed, got '{shown}'") from error
+
+    return convert
+
+
+def _tuple_of(kind: type) -> Any:
+    one = _number(kind)
+
+    def convert(text: str) -> tuple[Any, ...]:
+        try:
+            return tuple(one(part) for part in text.split(","))
+        except argparse.ArgumentTypeError as error:
+            shown = text if len(text) <= 60 else text[:57] + "..."
+            raise argparse.ArgumentTypeError(
+                f"whole numbers joined by commas are needed, e.g. 16,24, got '{shown}'"
+            ) from error
+
     return convert
 
 

@@ -57,7 +57,7 @@ def test_the_nearest_flag_is_named():
 
 def test_options_without_effect_are_warned_of():
     from mfagan.config import resolve
-    from mfagan.train_cli import without_effect
+    from mfagan.option_checks import without_effect
 
     def warned(**flags):
         layers = {
@@ -75,30 +75,3 @@ def test_options_without_effect_are_warned_of():
     assert warned(teacher="t.safetensors", teacher_steps=3) == ["teacher_steps"]
     assert warned(generator_optimizer="adam", rho=0.1) == ["rho"]
     assert warned(gan_steps=0, rho=0.1, gan_lr=0.1) == ["gan_lr", "rho"]
-
-
-@pytest.mark.parametrize(
-    ("words", "sentence"),
-    [
-        (["--out", "{}/o"], "--data is needed"),
-        (["--out", "{}/o", "--data", "{}/missing"], "is not a folder"),
-        (["--out", "{}/o", "--data", "{}", "--batch", "0"], "batch must be from 1"),
-        (["--out", "{}/o", "--data", "{}", "--batch", "x"], "invalid int value: 'x'"),
-        (["--out", "{}/o", "--data", "{}", "--widths", "8,x"], "--widths"),
-        (["--out", "{}/o", "--data", "{}", "--config", "{}/no.toml"], "is not a file"),
-        (["--out", "{}/o", "--data", "{}", "--recipe", "dmeo"], "'dmeo' is not one of smoke, demo, paper; did you mean 'demo'?"),
-        (["--out", "{}/o", "--data", "{}", "--threads", "0"], "at least 1"),
-        (["--out", "{}/o", "--data", "{}", "--device", "cuda"], "no CUDA"),
-    ],
-)
-def test_training_mistakes(tmp_path, words, sentence):
-    import torch
-
-    if "cuda" in words and torch.cuda.is_available():
-        words = [w.replace("cuda", "tpu") for w in words]
-        sentence = "is not one of"
-    result = run("mfagan-train", *(w.format(tmp_path) for w in words))
-    assert result.returncode == 2
-    assert sentence in result.stderr
-    assert len(result.stderr.splitlines()) == 1
-    assert not list(tmp_path.iterdir())

@@ -1,0 +1,263 @@
+"""What training will take: a few real steps of a stage are measured, the rest is multiplied.
+
+Used by `--dry-run`; nothing is written.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from latency.commandline import FailureError
+from latency.memory import available_bytes
+from mfagan.resources import forget_peak, peak_bytes, shown_bytes, shown_time
+
+if TYPE_CHECKING:
+    import torch
+
+    from mfagan.checkpoint import About
+    from mfagan.config import TrainConfig
+    from mfagan.images import Image
+    from mfagan.photos import PhotoCrops
+    from mfagan.stages import Stage
+
+ROUND = 3
+"""Steps that are measured together: the adversarial stage trains another SubGenerator in each."""
+MEASURED_SECONDS = 1.5
+"""Measuring a stage stops after the round that reaches this."""
+MOST_ROUNDS = 10
+_TRAINING_FACTOR = 2
+"""A crop's step keeps about so many times the convolutions' outputs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageEstimate:
+    """What one stage will take.
+
+    Attributes:
+        name: of the stage.
+        steps: that are still to be done.
+        step_seconds: of one step at the configured batch.
+        measured_steps: that `step_seconds` is the mean of.
+        measured_batch: crops of a measured step; fewer than configured where those take too long.
+        validations: that are still to be done.
+        validation_seconds: of one.
+        memory_bytes: peak resident memory of the process.
+        device_bytes: peak memory on the GPU; 0 without one.
+        weights_bytes: of the finished weights, companions included.
+        checkpoint_bytes: of one checkpoint.
+        checkpoints: kept at the end, at the most: the newest three and the best.
+        state_bytes: of the state to resume from, removed when the stage is done.
+    """
+
+    name: str
+    steps: int
+    step_seconds: float
+    measured_steps: int
+    measured_batch: int
+    validations: int
+    validation_seconds: float
+    memory_bytes: int
+    device_bytes: int
+    weights_bytes: int
+    checkpoint_bytes: int
+    checkpoints: int
+    state_bytes: int
+
+    @property
+    def seconds(self) -> float:
+        """Time of the steps and validations that are still to be done."""
+        return self.steps * self.step_seconds + self.validations * self.validation_seconds
+
+    @property
+    def disk_bytes(self) -> int:
+        """What the stage leaves on the disk, its state aside."""
+        return self.weights_bytes + self.checkpoints * self.checkpoint_bytes
+
+    def __str__(self) -> str:
+        """Return one line for a user."""
+        if not self.steps:
+            return f"{self.name}: done"
+        return (
+            f"{self.name}: {self.steps} steps of {self.step_seconds:.3g} s ({self.measured_steps} "
+            f"measured at batch {self.measured_batch}), {self.validations} validations of "
+            f"{self.validation_seconds:.3g} s: {shown_time(self.seconds)}"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the figures as JSON values."""
+        return {**asdict(self), "seconds": self.seconds, "disk_bytes": self.disk_bytes}
+
+
+def measure_stage(
+    stage: Stage,
+    about: About,
+    *,
+    steps: int,
+    done: int,
+    config: TrainConfig,
+    crops: PhotoCrops,
+    validation: Sequence[tuple[Image, Image]],
+    device: torch.device,
+) -> StageEstimate:
+    """Train a stage for a few steps on real crops and return what all of it will take.
+
+    Args:
+        stage: networks and optimizers; they are trained a little.
+        about: what the weights file will say.
+        steps: of the whole stage.
+        done: steps that an earlier run has done.
+        config: of the run.
+        crops: photographs; `crops.batch` is changed and set back.
+        validation: (LR, HR) pairs.
+        device: where the stage lies.
+
+    Raises:
+        FailureError: one crop alone needs more memory than there is.
+    """
+    from mfagan.ema import AveragedWeights
+    from mfagan.evaluation import mean_psnr_y
+
+    _check_one_crop(stage, config.data.patch, device)
+    forget_peak(device)
+    averaged = AveragedWeights(stage.generator, config.schedule.ema)
+
+    def train(step: int) -> None:
+        stage.step(_batch(crops, stage.name, step, device), step)
+        averaged.update(step)
+
+    wanted = crops.batch
+    try:
+        crops.batch = 1
+        _round(train, device)  # the first steps of a size are slower: memory, choice of kernels
+        single, at_one = _round(train, device) / ROUND, peak_bytes()
+        crops.batch = max(min(wanted, 2), min(wanted, int(MEASURED_SECONDS / ROUND / single)))
+        train(0)
+        rounds = [_round(train, device)]
+        while sum(rounds) < MEASURED_SECONDS and len(rounds) < MOST_ROUNDS:
+            rounds.append(_round(train, device))
+        measured, at_measured = crops.batch, peak_bytes()
+    finally:
+        crops.batch = wanted
+    # Time and memory rise linearly with the batch.
+    seconds = sum(rounds) / len(rounds) / ROUND
+    more = (wanted - measured) / max(1, measured - 1)
+    step_seconds = seconds + more * max(0.0, seconds - single)
+    memory = at_measured + more * max(0, at_measured - at_one)
+    network, scale = averaged.network, config.data.scale
+    space = getattr(network, "space", None)
+    members = [None] if space is None else [None, space.smallest]
+    one = min(validation, key=lambda pair: pair[0].size)
+    share = sum(lr.size for lr, _ in validation) / one[0].size
+    check = sum(
+        _seconds(lambda _, m=member: mean_psnr_y(network, [one], scale, m), 0, device)  # type: ignore[misc]
+        for member in members
+    )
+    left = steps - done
+    every = config.schedule.validate_every
+    return StageEstimate(
+        name=stage.name,
+        steps=left,
+        step_seconds=step_seconds,
+        measured_steps=len(rounds) * ROUND,
+        measured_batch=measured,
+        validations=-(-steps // every) - done // every if left else 0,
+        validation_seconds=check * share,
+        memory_bytes=max(peak_bytes(), round(memory)),
+        device_bytes=round(_device_peak(device) * wanted / measured),
+        checkpoints=min(-(-steps // config.schedule.save_every), 4),
+        **_file_sizes(stage, averaged.network, about, config),
+    )
+
+
+def _file_sizes(
+    stage: Stage, network: torch.nn.Module, about: About, config: TrainConfig
+) -> dict[str, int]:
+    """Return the bytes of the stage's files, made in memory as the real ones are."""
+    import torch
+    from safetensors.torch import save
+
+    from mfagan.config import to_values
+
+    def size(network: torch.nn.Module, about: About) -> int:
+        tensors = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
+        return len(save(tensors, about.to_metadata()))
+
+    name = f"psnr_y_crop{config.data.scale}"
+    about = dataclasses.replace(
+        about,
+        stage=stage.name,
+        step=10**6,
+        metrics={name: 100 / 3, f"{name}_smallest": 100 / 3},
+        configuration=to_values(config),
+    )
+    weights = size(network, about)
+    companions = [
+        size(stage.networks[key], dataclasses.replace(each, stage=stage.name))
+        for key, each in stage.companions.items()
+    ]
+    buffer = io.BytesIO()
+    torch.save(
+        {
+            "networks": {k: v.state_dict() for k, v in stage.networks.items()},
+            "optimizers": {k: v.state_dict() for k, v in stage.optimizers.items()},
+            "averaged": network.state_dict(),
+        },
+        buffer,
+    )
+    return {
+        "weights_bytes": weights + sum(companions),
+        "checkpoint_bytes": weights,
+        "state_bytes": buffer.tell(),
+    }
+
+
+def _batch(crops: PhotoCrops, stage: str, step: int, device: torch.device) -> Any:
+    import torch
+
+    from mfagan.stages import Batch
+
+    lr, hr = (torch.from_numpy(array).to(device) for array in crops.draw(stage, step))
+    return Batch(
+        lr=lr.contiguous(memory_format=torch.channels_last),
+        hr=hr.contiguous(memory_format=torch.channels_last),
+    )
+
+
+def _check_one_crop(stage: Stage, patch: int, device: torch.device) -> None:
+    """Refuse crops of which not even one fits, before the machine stops the process for it."""
+    from mfagan.architecture import architecture_costs
+
+    if device.type != "cpu":
+        return
+    costs = architecture_costs(stage.generator.architecture, patch)
+    needed, left = _TRAINING_FACTOR * 4 * costs.activations, available_bytes()
+    if needed > left:
+        raise FailureError(
+            f"one crop of {patch}x{patch} LR pixels needs about {shown_bytes(needed)} in the "
+            f"{stage.name} stage and {shown_bytes(left)} are available; lower --patch"
+        )
+
+
+def _round(train: Callable[[int], object], device: torch.device) -> float:
+    return sum(_seconds(train, step, device) for step in range(ROUND))
+
+
+def _seconds(work: Callable[[int], object], step: int, device: torch.device) -> float:
+    import torch
+
+    start = time.perf_counter()
+    work(step)
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def _device_peak(device: torch.device) -> int:
+    import torch
+
+    return torch.cuda.max_memory_reserved() if device.type == "cuda" else 0

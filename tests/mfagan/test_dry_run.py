@@ -1,0 +1,224 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mfagan.config import read_toml, resolve
+from mfagan.images import write_image
+from mfagan.plan import Plan
+from mfagan.train_cli import main
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch):
+    torch.set_num_threads(1)
+    monkeypatch.setattr("mfagan.estimate.MEASURED_SECONDS", 0.05)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Four pictures."""
+    root = tmp_path_factory.mktemp("dry")
+    rng = np.random.default_rng(0)
+    for k in range(4):
+        coarse = rng.integers(0, 256, (12, 15, 3)).astype(np.uint8)
+        write_image(root / "photos" / f"{k}.png", coarse.repeat(8, 0).repeat(8, 1))
+    return root / "photos"
+
+
+@pytest.fixture(scope="module")
+def finished(photos):
+    """The folder of a finished run of the recipe smoke, with a checkpoint at every second step."""
+    out = photos.parent / "finished"
+    assert main(words(photos, out)) == 0
+    return out
+
+
+def words(photos, out, *more):
+    return [
+        "--recipe", "smoke", "--data", str(photos), "--out", str(out), "--threads", "1",
+        "--precision", "fp32", "--save-every", "1", "--device", "cpu", *map(str, more),
+    ]  # fmt: skip
+
+
+def planned(capsys, *arguments):
+    capsys.readouterr()
+    assert main([*map(str, arguments), "--dry-run", "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def snapshot(root):
+    return {
+        path: (path.stat().st_mtime_ns, path.is_file() and path.read_bytes())
+        for path in Path(root).rglob("*")
+    }
+
+
+def test_it_writes_nothing_and_prints_what_config_takes(photos, tmp_path, capsys):
+    before = snapshot(photos.parent), snapshot(tmp_path)
+    assert main([*words(photos, tmp_path / "out"), "--dry-run"]) == 0
+    assert (snapshot(photos.parent), snapshot(tmp_path)) == before
+    printed = capsys.readouterr().out
+    assert "# nothing was written" in printed
+    (tmp_path / "plan.toml").write_text(printed)
+    config = resolve(read_toml(tmp_path / "plan.toml"))
+    assert (config.data.data, config.schedule.gan_steps) == (str(photos), 4)
+    plan = planned(capsys, "--config", tmp_path / "plan.toml", "--out", tmp_path / "out")
+    assert resolve(plan["configuration"]) == config
+    assert plan["written"] == []
+
+
+def test_the_disk_is_what_a_real_run_takes(photos, finished, tmp_path, capsys):
+    estimate = planned(capsys, *words(photos, tmp_path / "out"))["estimate"]
+    stages = {stage["name"]: stage for stage in estimate["stages"]}
+    assert list(stages) == ["teacher", "pixel", "gan"]
+    for name, stage in stages.items():
+        kept = list((finished / "checkpoints").glob(f"{name}-*"))
+        written = sum(file.stat().st_size for file in finished.glob(f"{name}*.safetensors"))
+        assert stage["weights_bytes"] == pytest.approx(written, rel=0.01)
+        assert len(kept) <= stage["checkpoints"] <= 4
+        for file in kept:
+            assert stage["checkpoint_bytes"] == pytest.approx(file.stat().st_size, rel=0.02)
+    whole = sum(file.stat().st_size for file in finished.rglob("*") if file.is_file())
+    assert whole / 3 < estimate["disk_bytes"] < 3 * whole  # pictures of squares pack well
+    assert estimate["disk_bytes"] < estimate["disk_peak_bytes"]
+
+
+def test_the_state_is_as_large_as_a_real_one(photos, tmp_path, monkeypatch, capsys):
+    from mfagan.run_folder import RunFolder
+
+    sizes, write = {}, RunFolder.save_state
+
+    def noted(folder, state):
+        write(folder, state)
+        sizes[state["stage"]] = (folder.checkpoints / "state.pt").stat().st_size
+
+    monkeypatch.setattr(RunFolder, "save_state", noted)
+    assert main(words(photos, tmp_path / "out")) == 0
+    for stage in planned(capsys, *words(photos, tmp_path / "new"))["estimate"]["stages"]:
+        assert stage["state_bytes"] == pytest.approx(sizes[stage["name"]], rel=0.1)
+
+
+def test_time_is_that_of_the_steps_and_validations(photos, tmp_path, capsys):
+    schedule = ("--gan-steps", 0, "--validate-every", 400, "--pixel-steps", 1000)
+    (stage,) = planned(capsys, *words(photos, tmp_path / "out", *schedule))["estimate"]["stages"]
+    assert (stage["steps"], stage["validations"], stage["checkpoints"]) == (1000, 3, 4)
+    assert stage["measured_steps"] >= 3
+    expected = 1000 * stage["step_seconds"] + 3 * stage["validation_seconds"]
+    assert stage["seconds"] == pytest.approx(expected)
+    assert stage["step_seconds"] > 0 < stage["validation_seconds"]
+
+
+def test_large_batches_are_measured_small(photos, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("mfagan.estimate.MEASURED_SECONDS", 0.01)
+    large = words(photos, tmp_path / "out", "--batch", 4096, "--gan-steps", 0)
+    estimate = planned(capsys, *large)["estimate"]
+    (stage,) = estimate["stages"]
+    assert stage["measured_batch"] < 64
+    assert stage["step_seconds"] > 0
+    costs = 4096 * 16 * 16 * 3 * (1 + 16) * 4  # of one batch's pixels alone
+    assert estimate["memory_bytes"] > costs
+
+
+def test_an_interrupted_run_counts_what_is_left(finished, tmp_path, capsys):
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    for name in ("summary.json", "gan.safetensors", "checkpoints/gan-0000004.safetensors"):
+        (out / name).unlink()
+    before = snapshot(out)
+    capsys.readouterr()
+    assert main(["--resume", "--out", str(out), "--dry-run", "--threads", "1"]) == 0
+    printed = capsys.readouterr().out
+    assert "# teacher: done" in printed
+    assert "# pixel: done" in printed
+    assert "# gan: 1 steps of" in printed
+    assert snapshot(out) == before
+    assert main(["--resume", "--out", str(finished), "--dry-run", "--threads", "1"]) == 0
+    assert "finished: the command would change nothing" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("more", "status", "sentence"),
+    [
+        (["--data", "{}/missing"], 2, "is not a folder"),
+        (["--patch", "100"], 2, "smaller than a crop"),
+        (["--teacher", "{}/no.safetensors"], 2, "is not a file"),
+        (["--teacher", "rrdb_x4_w8_b0_g4"], 2, "grammar"),
+        (["--discriminator", "patchgan_n5_f4"], 2, "needs crops"),
+        (["--out", "{}/file"], 2, "is a file, not a folder"),
+        (["--out", "{}/file/out"], 2, "is a file, so"),
+        (["--out", "{}/strangers"], 2, "holds no run"),
+        (["--out", "{photos}/out"], 2, "lies inside the photographs"),
+        (["--resume"], 2, "holds no run"),
+        (["--resume", "--force"], 2, "give one of them"),
+    ],
+    ids=str,
+)
+def test_every_check_is_done(photos, tmp_path, capsys, more, status, sentence):
+    (tmp_path / "file").touch()
+    (tmp_path / "strangers").mkdir()
+    (tmp_path / "strangers" / "thesis.txt").touch()
+    before = snapshot(tmp_path)
+    more = [text.format(tmp_path, photos=photos) for text in more]
+    assert main([*words(photos, tmp_path / "out"), *more, "--dry-run"]) == status
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert sentence in error
+    assert snapshot(tmp_path) == before
+
+
+def test_another_configuration_is_refused_unless_forced(photos, finished, capsys):
+    other = words(photos, finished, "--gan-steps", 5)
+    assert main([*other, "--dry-run"]) == 2
+    assert "schedule.gan_steps: 4 -> 5" in capsys.readouterr().err
+    before = snapshot(finished)
+    estimate = planned(capsys, *other, "--force")["estimate"]
+    assert [stage["steps"] for stage in estimate["stages"]] == [4, 6, 5]
+    assert snapshot(finished) == before
+
+
+def test_what_does_not_fit_is_warned_of(photos, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("mfagan.plan.available_bytes", lambda: 0)
+    monkeypatch.setattr("mfagan.plan.resident_bytes", lambda: 0)
+    monkeypatch.setattr("mfagan.plan.free_bytes", lambda _: 1000)
+    assert main([*words(photos, tmp_path / "out"), "--dry-run"]) == 0
+    error = capsys.readouterr().err
+    assert "warning: the run needs about" in error
+    assert "lower --batch, --patch or --cache-mib" in error
+    assert "of disk and 1000 bytes are free" in error
+
+
+def test_a_crop_that_cannot_fit_is_refused_before_it_is_tried(
+    photos, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr("mfagan.estimate.available_bytes", lambda: 1000)
+    assert main([*words(photos, tmp_path / "out"), "--dry-run"]) == 1
+    assert "1000 bytes are available; lower --patch" in capsys.readouterr().err
+
+
+def test_a_plan_of_nothing_needs_nothing(tmp_path):
+    plan = Plan(
+        config=resolve({}), out=tmp_path, device="cpu", stages=(), extra_bytes=0,
+        photographs_bytes=0,
+    )  # fmt: skip
+    assert (plan.seconds, plan.memory_bytes, plan.disk_peak_bytes) == (0, 0, 0)
+    assert list(plan.warnings()) == []
+
+
+@pytest.mark.slow
+def test_the_memory_is_that_of_a_real_run(photos, tmp_path):
+    """Two processes of their own, because the peak is of a whole process."""
+    script = Path(sys.executable).with_name("mfagan-train")
+    command = [script, *words(photos, tmp_path / "out", "--batch", 16, "--patch", 24)]
+    dry = subprocess.run([*command, "--dry-run", "--json"], capture_output=True, check=True)
+    expected = json.loads(dry.stdout)["estimate"]["memory_bytes"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, status, used = os.wait4(process.pid, 0)
+    assert status == 0
+    unit = 1 if sys.platform == "darwin" else 1024
+    assert expected / 1.5 < used.ru_maxrss * unit < expected * 1.5

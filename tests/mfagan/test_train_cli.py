@@ -1,0 +1,184 @@
+import json
+import shutil
+
+import pytest
+import torch
+
+from mfagan.config import resolve
+from mfagan.option_checks import without_effect
+from mfagan.recipes import RECIPES
+from mfagan.train_cli import build_parser, main
+
+TINY = (
+    "--recipe", "smoke", "--patch", "8", "--widths", "4,6", "--gan-steps", "0", "--pixel-steps",
+    "2", "--precision", "fp32", "--threads", "1", "--device", "cpu",
+)  # fmt: skip
+
+
+def contents(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+@pytest.fixture
+def finished(photos, tmp_path):
+    """A finished run in the folder `run`."""
+    assert main([*TINY, "--data", str(photos), "--out", str(tmp_path / "run")]) == 0
+    return tmp_path / "run"
+
+
+def test_resume_needs_the_folder_alone(finished, capsys):
+    (finished / "summary.json").unlink()
+    capsys.readouterr()
+    assert main(["--resume", "--out", str(finished), "--threads", "1", "--json"]) == 0
+    captured = capsys.readouterr()
+    assert str(finished / "summary.json") in json.loads(captured.out)["written"]
+    assert "warning" not in captured.err
+    before = contents(finished)
+    same = ["--resume", "--out", str(finished), "--recipe", "smoke", "--patch", "8"]
+    config = ["--config", str(finished / "config.toml"), "--gan-steps", "0", "--pixel-steps", "2"]
+    assert main([*same, *config, "--widths", "4,6"]) == 0
+    assert contents(finished) == before
+
+
+@pytest.mark.parametrize(
+    ("more", "difference"),
+    [
+        (["--patch", "9"], "data.patch: 8 -> 9"),
+        (["--recipe", "demo"], "network.widths: (4, 6) -> (16, 24, 32)"),
+        (["--config", "{}/c.toml"], "optimizer.rho: 0.005 -> 0.01"),
+        (["--precision", "bf16"], "run.precision: 'fp32' -> 'bf16'"),
+        (["--dry-run", "--seed", "3"], "run.seed: 0 -> 3"),
+    ],
+    ids=str,
+)
+def test_resume_names_what_differs(finished, tmp_path, capsys, more, difference):
+    (tmp_path / "c.toml").write_text("[optimizer]\nrho = 0.01\n")
+    before = contents(tmp_path)
+    more = [word.format(tmp_path) for word in more]
+    assert main(["--resume", "--out", str(finished), *more]) == 2
+    error = capsys.readouterr().err
+    assert difference in error
+    assert "as it was configured" in error
+    assert contents(tmp_path) == before
+
+
+def test_resume_says_where_the_photographs_were(finished, photos, tmp_path, monkeypatch, capsys):
+    shutil.move(photos, tmp_path / "moved")
+    assert main(["--resume", "--out", str(finished)]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert f"the photographs '{photos}' of the run in '{finished}' are not there; put" in error
+    # A run whose folder was named as seen from elsewhere.
+    text = (finished / "config.toml").read_text().replace(str(photos), "moved")
+    (finished / "config.toml").write_text(text)
+    assert main(["--resume", "--out", str(finished)]) == 2
+    assert ", seen from '" in capsys.readouterr().err
+    monkeypatch.chdir(tmp_path)
+    assert main(["--resume", "--out", str(finished), "--threads", "1"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ([], "--data is needed"),
+        (["--data", ""], "--data is needed"),
+        (["--data", "{}/missing"], "is not a folder"),
+        (["--data", "{}", "--batch", "0"], "batch must be from 1"),
+        (["--data", "{}", "--batch", "x"], "--batch: a whole number is needed, got 'x'"),
+        (["--data", "{}", "--batch", "9" * 5000], "a whole number is needed, got '999"),
+        (["--data", "{}", "--batch", "2.0"], "a whole number is needed, got '2.0'"),
+        (["--data", "{}", "--rho", "much"], "--rho: a number is needed, got 'much'"),
+        (["--data", "{}", "--rho", "nan"], "rho must be a finite number"),
+        (["--data", "{}", "--widths", "8,x"], "--widths: whole numbers joined by commas"),
+        (["--data", "{}", "--widths", ""], "joined by commas are needed, e.g. 16,24, got ''"),
+        (["--data", "{}", "--widths", "8,4"], "ascending"),
+        (["--data", "{}", "--widths", ",".join(map(str, range(40)))], "a list of 1 to 32 int"),
+        (["--data", "{}", "--config", "{}/no.toml"], "does not exist"),
+        (["--data", "{}", "--config", "{}"], "is a folder, not a file"),
+        (
+            ["--data", "{}", "--recipe", "dmeo"],
+            "'dmeo' is not one of smoke, demo, paper; did you mean 'demo'",
+        ),
+        (["--data", "{}", "--scale", "5"], "'5' is not one of 2, 3, 4"),
+        (["--data", "{}", "--threads", "0"], "at least 1"),
+        (["--data", "{}", "--device", "tpu"], "did you mean 'cpu'"),
+        (["--data", "{}", "--pixel-step", "3"], "did you mean '--pixel-steps'"),
+        (["--resume"], "--resume: '{}/o' holds no run"),
+        (["--resume", "--force"], "give one of them"),
+        (["--data", "{}", "--validation", "{}"], "is the folder of --data"),
+        (["--data", "{}/a", "--validation", "{}/a/b"], "shares photographs with the folder of"),
+        (["--data", "{}/a/b", "--validation", "{}/a"], "shares photographs with the folder of"),
+        (["--data", "{}/o/photos", "--force"], "--force would move --data"),
+        (["--data", "{}", "--teacher", "{}/o/t.safetensors", "--force"], "would move --teacher"),
+    ],
+    ids=lambda value: str(value)[:60],
+)
+def test_mistakes(tmp_path, capsys, words, sentence):
+    words = ["--out", "{}/o", *words]
+    assert main([word.replace("{}", str(tmp_path)) for word in words]) == 2
+    error = capsys.readouterr().err.splitlines()
+    assert sentence.replace("{}", str(tmp_path)) in error[-1]
+    assert all("warning" in line for line in error[:-1])
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_missing_device_is_named(tmp_path, capsys):
+    words = ["--out", str(tmp_path / "o"), "--data", str(tmp_path), "--device", "cuda"]
+    assert main(words) == 2
+    assert "no CUDA" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "warned"),
+    [
+        ({}, {}),
+        ({"data": "x", "seed": 3, "ema": 0.5, "inplace_weight": 0.1, "rho": 0.1}, {}),
+        ({"gan_steps": 0, "pixel_weight": 0.3}, {"pixel_weight": "--gan-steps 0"}),
+        ({"gan_steps": 0, "teacher": "none"}, {"teacher": "--gan-steps 0"}),
+        ({"gan_steps": 0, "discriminator": "patchgan_n1_f4"}, {"discriminator": "--gan-steps 0"}),
+        ({"gamma": 0.0, "rho": 0.1}, {"rho": "--gamma 0"}),
+        ({"rho": 0.0, "gamma": 0.1}, {"gamma": "--rho 0"}),
+        ({"warmup_steps": 500}, {}),
+        ({"warmup_steps": 5, "pixel_steps": 9, "gan_steps": 0}, {"warmup_steps": "fewer than 20"}),
+        (
+            {"warmup_steps": 5, "pixel_steps": 9, "gan_steps": 9, "teacher": "none"},
+            {"warmup_steps": "fewer than 20"},
+        ),
+        ({"architecture": "mfa_x4_w8_c2_s0", "inplace_weight": 0.1}, {"inplace_weight": "one"}),
+        ({"teacher": "none", "feature_weight": 0.1}, {"feature_weight": "--teacher none"}),
+    ],
+    ids=str,
+)
+def test_options_without_effect(given, warned):
+    tables = {
+        action.dest.partition(".")[2]: action.dest.partition(".")[0]
+        for action in build_parser()._actions
+        if "." in action.dest
+    }
+    layers: dict = {}
+    for name, value in given.items():
+        layers.setdefault(tables[name], {})[name] = value
+    found = dict(without_effect(resolve(layers), layers))
+    assert found.keys() == warned.keys()
+    assert all(warned[name] in found[name] for name in warned)
+
+
+def test_files_and_recipes_without_effect_are_warned_of(finished, photos, tmp_path, capsys):
+    (tmp_path / "empty.toml").write_text("[data]\n")
+    words = [*TINY, "--data", str(photos), "--out", str(finished)]
+    for more, sentence in (
+        (["--config", str(tmp_path / "empty.toml")], "--config has no effect: "),
+        (["--config", str(finished / "config.toml")], "--recipe has no effect: "),
+        (["--force", "--out", str(tmp_path / "new"), "--dry-run"], "--force has no effect: "),
+    ):
+        capsys.readouterr()
+        assert main([*words, *more]) == 0
+        warnings = [x for x in capsys.readouterr().err.splitlines() if "warning" in x]
+        assert len(warnings) == 1
+        assert warnings[0].startswith(f"mfagan-train: warning: {sentence}")
+
+
+def test_every_value_of_the_configuration_is_a_flag():
+    names = {action.dest for action in build_parser()._actions}
+    assert {f"{t}.{k}" for t, c in vars(resolve({})).items() for k in vars(c)} <= names
+    assert set(RECIPES) == {"smoke", "demo", "paper"}
