@@ -21,6 +21,8 @@ MOST_BYTES = 2**31 - 1
 
 MOST_SIDE = 16384
 MOST_CHANNELS = 1024
+MOST_NODES = 50_000
+MOST_CALLS = 100
 MOST_AXES = 64
 """Of a tensor: NumPy's own limit."""
 
@@ -86,6 +88,11 @@ def _check_whole(model: Any, path: Path) -> None:
             f"'{path}' needs opset {opsets.get('', 'unknown')}, the installed onnx knows 1 to "
             f"{most}; update onnx, or save the model with an older opset"
         )
+    if _expanded_nodes(model) > MOST_NODES:
+        raise ValueError(
+            f"'{path}' has functions that call themselves, or more than {MOST_NODES:,} nodes; "
+            "inline them, or simplify the model"
+        )
     for tensor in _tensors(model):
         if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
             raise ValueError(
@@ -93,6 +100,29 @@ def _check_whole(model: Any, path: Path) -> None:
             )
         if reason := _lies(tensor):
             raise ValueError(f"'{path}' is damaged: its tensor '{shown(tensor.name)}' {reason}")
+
+
+def _expanded_nodes(model: Any) -> float:
+    """Return how many nodes there are once every function is put where it is called."""
+    bodies = {(function.domain, function.name): function for function in model.functions}
+    sizes: dict[tuple[str, str], float] = {}
+
+    def expanded(part: Any, depth: int) -> float:
+        if depth > MOST_CALLS:
+            return math.inf
+        total = 0.0
+        for node in part.node:
+            key = (node.domain, node.op_type)
+            if key in bodies and key not in sizes:
+                sizes[key] = math.inf  # while it is looked at: whoever calls it then is a loop
+                sizes[key] = expanded(bodies[key], depth + 1)
+            total += sizes.get(key, 1)
+            for attribute in node.attribute:
+                inner = [attribute.g] if attribute.HasField("g") else []
+                total += sum(expanded(graph, depth + 1) for graph in (*inner, *attribute.graphs))
+        return total
+
+    return expanded(model.graph, 0)
 
 
 def _tensors(model: Any) -> Iterator[Any]:

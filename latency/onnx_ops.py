@@ -113,9 +113,10 @@ def from_onnx(model: Any, input_size: tuple[int, int] | None = None) -> OpList:
             "the model takes images of any size, so the input size must be given, e.g. 128x128"
         )
     image.check(size)
+    reader = _Reader(loaded, image, size)
     try:
-        return _Reader(loaded, image, size).read()
-    except (LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
+        return reader.read()
+    except (LookupError, TypeError, ArithmeticError) as error:
         # Whatever a damaged node lacks or has too much of; its attributes come in any combination.
         raise ValueError("the model is damaged: a node lacks what its op needs") from error
 
@@ -128,6 +129,8 @@ class _Reader:
 
         self.onnx = onnx
         if model.functions:
+            import onnx.inliner
+
             model = onnx.inliner.inline_local_functions(model)
         self.graph = model.graph
         self.opsets = list(model.opset_import)
@@ -365,6 +368,11 @@ class _Reader:
 
     def _inferred(self, node: Any, given: Sequence[str]) -> dict[str, Any]:
         onnx = self.onnx
+        failures = (
+            onnx.shape_inference.InferenceError,
+            onnx.checker.ValidationError,
+            onnx.defs.SchemaError,
+        )
         try:
             schema = onnx.defs.get_schema(
                 node.op_type, max_inclusive_version=self.versions[node.domain], domain=node.domain
@@ -377,7 +385,7 @@ class _Reader:
                 opset_imports=self.opsets,
                 ir_version=self.ir_version,
             )
-        except (onnx.shape_inference.InferenceError, KeyError, onnx.defs.SchemaError) as error:
+        except (*failures, KeyError) as error:
             reason = shown(str(error).strip().splitlines()[-1], 200)
             raise ValueError(f"the model does not fit this input size: {reason}") from error
         return inferred

@@ -37,6 +37,8 @@ def check_fields(data: bytes | mmap.mmap) -> None:
         while position < end:
             tag, position = _varint(data, position, end)
             kind = tag & 7
+            if tag < 8:
+                raise ValueError("is not an ONNX file, or is damaged")
             left -= 1
             if kind == _LENGTH:
                 length, position = _varint(data, position, end)

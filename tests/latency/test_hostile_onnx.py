@@ -1,0 +1,386 @@
+"""ONNX files made to exhaust memory, to read elsewhere, or merely damaged: one sentence each.
+
+Run as a program it loads every file of a folder and says what came of it, so that one process tells
+how much memory all of them took.
+"""
+
+import io
+import json
+import os
+import random
+import resource
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from latency import from_onnx
+from latency.onnx_model import load_onnx, model_input
+from latency.onnx_wire import MOST_FIELDS
+
+MOST_MEMORY = 128 * 2**20
+SIZE = (16, 16)
+
+
+def sizes(*values):
+    return np.array(values, np.int64)
+
+
+def model(nodes=(), constants=(), *, shape=(1, 3, "h", "w"), source="x", opset=18, functions=()):
+    """A convolution of the image, after any other nodes."""
+    weights = [("weight", np.ones((4, 3, 3, 3), np.float32)), *constants]
+    image = helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)
+    output = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    last = helper.make_node("Conv", [source, "weight"], ["y"], pads=[1] * 4)
+    tensors = [
+        value if isinstance(value, TensorProto) else numpy_helper.from_array(value, name)
+        for name, value in weights
+    ]
+    graph = helper.make_graph([*nodes, last], "g", [image], [output], tensors)
+    opsets = [helper.make_opsetid("", opset), helper.make_opsetid("own", 1)]
+    return helper.make_model(graph, opset_imports=opsets, functions=functions, ir_version=10)
+
+
+def external(name="secret", where="/etc/passwd"):
+    tensor = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=[4])
+    tensor.data_location = TensorProto.EXTERNAL
+    entry = tensor.external_data.add()
+    entry.key, entry.value = "location", where
+    return tensor
+
+
+def node(kind, *inputs, out="z", **attributes):
+    return helper.make_node(kind, inputs, [out], **attributes)
+
+
+def subgraph(*nodes, tensors=()):
+    output = helper.make_tensor_value_info("z", TensorProto.FLOAT, None)
+    return helper.make_graph(list(nodes), "inner", [], [output], tensors)
+
+
+def looped(inner):
+    return node("Loop", "", "true", body=subgraph(inner))
+
+
+def function(name, *nodes):
+    return helper.make_function(
+        "own", name, ["a"], ["z"], list(nodes), [helper.make_opsetid("", 18)]
+    )
+
+
+def lying(**fields):
+    tensor = numpy_helper.from_array(np.ones(4, np.float32), "c")
+    for field, value in fields.items():
+        if field == "dims":
+            del tensor.dims[:]
+            tensor.dims.extend(value)
+        else:
+            setattr(tensor, field, value)
+    return model(constants=[("c", tensor)])
+
+
+def varint(number):
+    out = b""
+    while number > 127:
+        out += bytes([number & 127 | 128])
+        number >>= 7
+    return out + bytes([number])
+
+
+def field(number, data):
+    return varint(number << 3 | 2) + varint(len(data)) + data
+
+
+def amplified(body):
+    """A file whose bytes become many times as many in memory."""
+    return b"\x08\x0a" + field(7, body)
+
+
+def deep(levels):
+    """A branch in a branch in a branch."""
+    body = field(1, b"")
+    for _ in range(levels):
+        body = field(1, field(5, field(6, body)))
+    return amplified(body)
+
+
+def unnamed(change):
+    made = model([node("Relu", "x")], source="z")
+    change(made)
+    return made
+
+
+def doubled(step):
+    before = f"z{step}" if step else "weight"
+    return node("Concat", before, before, axis=0, out=f"z{step + 1}")
+
+
+def laughs():
+    """Functions of ten calls of the next one, twelve deep: 10^12 nodes."""
+    functions = [function("f12", node("Relu", "a"))]
+    for level in range(11, -1, -1):
+        calls = [
+            helper.make_node(f"f{level + 1}", ["a"], [f"b{i}"], domain="own") for i in "012345678"
+        ]
+        last = helper.make_node(f"f{level + 1}", ["a"], ["z"], domain="own")
+        functions.append(function(f"f{level}", *calls, last))
+    return model([node("f0", "x", domain="own")], source="z", functions=functions)
+
+
+BILLION = sizes(10**6, 10**6)
+TOO_MUCH = "make far more values"
+ENLARGED = np.array([1, 1, 1e7, 1e7], np.float32)
+NUMBERS = [("a", np.array(0)), ("b", np.array(10**12)), ("c", np.array(1))]
+WHOLE = model().SerializeToString()
+TRUE = ("true", np.array(True))
+COLUMN = ("column", np.ones((2**14, 1), np.float32))
+ROW = ("row", np.ones((1, 2**14), np.float32))
+
+SENTENCES = {
+    # What is no ONNX file
+    "empty": (b"", "it is empty"),
+    "text": (b"not a model\n", "is not an ONNX file, or is damaged"),
+    "zeros": (b"\0" * 4096, "is not an ONNX file, or is damaged"),
+    "safetensors": (b"\x40" + b"\0" * 7 + b'{"a":1}' + b" " * 57, "it is a .safetensors file"),
+    "pickle": (b"\x80\x04\x95\x10\0\0\0", "could run code when opened and is never read"),
+    "picture": (b"\x89PNG\r\n\x1a\n" + b"\0" * 20, "it is a picture"),
+    "no-graph": (b"\x08\x0a", "it holds no graph"),
+    # Weights elsewhere
+    "external": (model(constants=[("", external())]), "external data"),
+    "external-parent": (model(constants=[("", external(where="../x"))]), "external data"),
+    "external-constant": (model([node("Constant", value=external())]), "external data"),
+    "external-branch": (
+        model(
+            [node("If", "true", then_branch=subgraph(node("Identity", "x"), tensors=[external()]))],
+            [TRUE],
+        ),
+        "external data",
+    ),
+    "external-loop": (model([looped(node("Constant", value=external()))], [TRUE]), "external data"),
+    "external-function": (
+        model(functions=[function("f", node("Constant", value=external()))]),
+        "external data",
+    ),
+    "external-sparse": (
+        unnamed(
+            lambda m: m.graph.sparse_initializer.add(
+                values=external(), indices=numpy_helper.from_array(sizes(0)), dims=[9]
+            )
+        ),
+        "external data",
+    ),
+    # Tensors that lie
+    "huge": (lying(dims=[10**6, 10**6]), r"says 1000000x1000000 FLOAT and holds 16 bytes"),
+    "negative": (lying(dims=[-4]), "negative dimension"),
+    "short": (lying(raw_data=b"123"), "says 4 FLOAT and holds 3 bytes"),
+    "long": (lying(raw_data=b"1" * 99), "says 4 FLOAT and holds 99 bytes"),
+    "type": (lying(data_type=77), "unknown type, 77"),
+    "axes": (lying(dims=[1] * 99), "99 dimensions"),
+    # Graphs that are none
+    "cycle": (model([node("Relu", "b"), node("Relu", "z", out="b")], source="b"), "reads 'b'"),
+    "twice": (model([node("Relu", "x"), node("Relu", "x")], source="z"), "written twice"),
+    "nul": (model([node("Relu", "a\0b")], source="z"), "reads 'a�b', which nothing writes"),
+    "no-inputs": (model([helper.make_node("Relu", [], ["z"])], source="z"), "Relu"),
+    "opset-high": (model(opset=9999), "needs opset 9999, the installed onnx knows 1 to"),
+    "opset-low": (model(opset=-1), "needs opset -1"),
+    "foreign-op": (model([node("Evil", "x", domain="evil")], source="z"), "evil.Evil"),
+    "random": (model([node("RandomNormal", shape=[10**6, 10**6])]), "RandomNormal"),
+    "endless": (
+        model([looped(node("Identity", "x"))], [TRUE]),
+        "no known class: Loop",
+    ),
+    # Graphs of a few bytes that ask for terabytes as soon as they are loaded
+    "fields": (amplified(b"\x0a\x00" * (MOST_FIELDS + 9)), "500,000 fields"),
+    "attributes": (amplified(field(1, b"\x2a\x00" * (MOST_FIELDS + 9))), "500,000 fields"),
+    "integers": (
+        amplified(field(1, field(5, field(8, b"\x01" * 20 * MOST_FIELDS)))),
+        "500,000 fields",
+    ),
+    "deep": (deep(500), "is not an ONNX file, or is damaged"),
+    "recursion": (
+        model(
+            [node("f", "x", domain="own")],
+            source="z",
+            functions=[function("f", node("f", "a", domain="own"))],
+        ),
+        "functions that call themselves",
+    ),
+    "laughs": (laughs(), "functions that call themselves, or more than 50,000 nodes"),
+    "fill": (model([node("ConstantOfShape", "n")], [("n", BILLION)]), TOO_MUCH),
+    "range": (
+        model([node("Range", "a", "b", "c")], NUMBERS),
+        TOO_MUCH,
+    ),
+    "expand": (model([node("Expand", "weight", "n")], [("n", sizes(10**9, 1, 1, 1, 1))]), TOO_MUCH),
+    "tile": (model([node("Tile", "weight", "n")], [("n", sizes(10**9, 1, 1, 1))]), TOO_MUCH),
+    "pad": (model([node("Pad", "weight", "n")], [("n", sizes(*[10**4] * 8))]), TOO_MUCH),
+    "resize": (
+        model([node("Resize", "weight", "", "s")], [("s", ENLARGED)]),
+        TOO_MUCH,
+    ),
+    "product": (model([node("Mul", "column", "row")], [COLUMN, ROW]), TOO_MUCH),
+    "gather": (
+        model([node("Gather", "row", "n", axis=0)], [ROW, ("n", np.zeros(2**14, np.int64))]),
+        TOO_MUCH,
+    ),
+    "doubling": (model([doubled(i) for i in range(40)]), TOO_MUCH),
+    "enlarged": (
+        model([node("Resize", "x", "", "s")], [("s", ENLARGED)], source="z"),
+        "more than any machine holds",
+    ),
+    "input": (model(shape=(1, 3, 10**9, 10**9)), "at most 16384x16384, got 1000000000x"),
+    "channels": (model(shape=(1, 10**9, 8, 8)), "at most 1024 channels"),
+}
+
+
+def told(path):
+    """Return what a file's reader says against it, or None."""
+    try:
+        loaded = load_onnx(path)
+        from_onnx(loaded, model_input(loaded).fixed_size or SIZE)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def write(folder, files):
+    for name, made in files.items():
+        data = made if isinstance(made, bytes) else made.SerializeToString()
+        (folder / f"{name}.onnx").write_bytes(data)
+
+
+@pytest.fixture(scope="module")
+def outcome(tmp_path_factory):
+    """What one process said of every file, what it opened besides, and how much memory it took."""
+    folder = tmp_path_factory.mktemp("hostile")
+    write(folder, {name: made for name, (made, _) in SENTENCES.items()})
+    with (folder / "sparse.onnx").open("wb") as file:
+        file.truncate(2**31 - 1)
+    with (folder / "larger.onnx").open("wb") as file:
+        file.truncate(2**33)
+    run = subprocess.run(
+        [sys.executable, __file__, folder], capture_output=True, text=True, timeout=300
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stderr == ""
+    return json.loads(run.stdout)
+
+
+@pytest.mark.parametrize("name", SENTENCES)
+def test_every_hostile_file_gets_its_sentence(outcome, name):
+    sentence = outcome["told"][f"{name}.onnx"]
+    assert SENTENCES[name][1] in sentence
+    assert sentence.isprintable()
+    assert len(sentence) < 600
+
+
+def test_they_take_no_memory_and_nothing_beside_them_is_read(outcome):
+    assert outcome["memory"] < MOST_MEMORY
+    assert outcome["opened"] == []
+    assert "is damaged" in outcome["told"]["sparse.onnx"]
+    assert "more than the 2 GiB" in outcome["told"]["larger.onnx"]
+
+
+def test_a_pickle_in_a_zip_and_special_files_are_refused(tmp_path):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("archive/data.pkl", b"\x80\x02.")
+    (tmp_path / "zip.onnx").write_bytes(buffer.getvalue())
+    assert "could run code" in told(tmp_path / "zip.onnx")
+    (tmp_path / "w.pth").write_bytes(WHOLE)
+    assert ".pth files are never opened" in told(tmp_path / "w.pth")
+    os.mkfifo(tmp_path / "fifo.onnx")
+    (tmp_path / "loop.onnx").symlink_to("loop.onnx")
+    for path in (tmp_path / "fifo.onnx", tmp_path / "loop.onnx", tmp_path, Path("/dev/zero")):
+        with pytest.raises(FileNotFoundError, match="there is no ONNX file"):
+            load_onnx(path)
+
+
+def test_what_is_no_attack_is_read_as_before(tmp_path):
+    called = model(
+        [node("f", "x", domain="own")], source="z", functions=[function("f", node("Relu", "a"))]
+    )
+    small = model([node("ConstantOfShape", "n")], [("n", sizes(8, 8))])
+    for made in (model(), called, small):
+        write(tmp_path, {"good": made})
+        assert told(tmp_path / "good.onnx") is None
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_mutated_files_load_or_get_one_sentence(tmp_path, capfd, seed):
+    rng = random.Random(seed)
+    nodes = [
+        node("Shape", "x", out="shape"),
+        node("Gather", "shape", "last", out="width"),
+        node("Mod", "width", "four", out="rest"),
+        node("Pad", "x", "pads", "", "", mode="edge", out="padded"),
+        node("QuantizeLinear", "padded", "step", "zero", out="q"),
+        node("DequantizeLinear", "q", "step", "zero", out="back"),
+        node("Clip", "back", "low", "", out="z"),
+    ]
+    constants = [
+        ("last", np.array(3)),
+        ("four", np.array(4)),
+        ("pads", sizes(0, 0, 0, 0, 0, 0, 1, 1)),
+        ("step", np.array(0.1, np.float32)),
+        ("zero", np.array(0, np.uint8)),
+        ("low", np.array(0, np.float32)),
+    ]
+    whole = model(nodes, constants, source="z").SerializeToString()
+    path = tmp_path / "m.onnx"
+    path.write_bytes(whole)
+    assert told(path) is None
+    refused = 0
+    for _ in range(200):
+        path.write_bytes(mutated(whole, rng))
+        sentence = told(path)
+        refused += sentence is not None
+        assert sentence is None or sentence.isprintable()
+    assert refused > 100
+    assert capfd.readouterr() == ("", "")
+
+
+def mutated(data, rng):
+    """Flip bits, cut, splice or repeat."""
+    kind = rng.randrange(4)
+    out = bytearray(data)
+    a, b = sorted(rng.randrange(len(data)) for _ in range(2))
+    if kind == 0:
+        for _ in range(rng.choice((1, 1, 2, 8))):
+            out[rng.randrange(len(out))] ^= 1 << rng.randrange(8)
+    elif kind == 1:
+        del out[a:]
+    elif kind == 2:
+        out[a : a + 8] = out[b : b + 8]
+    else:
+        del out[a : min(b, a + 30)]
+    return bytes(out)
+
+
+def main(folder):
+    """Load every file of a folder; print what was said, opened and taken as JSON."""
+    folder = Path(folder)
+    write(folder, {"good": model([node("ConstantOfShape", "n")], [("n", sizes(8, 8))])})
+    assert told(folder / "good.onnx") is None  # imports what reading needs
+    opened = []
+
+    def watch(event, arguments):
+        # Modules that Python loads late are none of a file's doing.
+        if event == "open" and isinstance(arguments[0], (str, bytes, os.PathLike)):
+            path = Path(os.fsdecode(arguments[0]))
+            if path.parent != folder and not str(path).startswith(tuple(sys.path[1:])):
+                opened.append(str(path))
+
+    sys.addaudithook(watch)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    said = {path.name: told(path) for path in sorted(folder.iterdir()) if path.name != "good.onnx"}
+    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(json.dumps({"told": said, "opened": opened, "memory": (after - before) * 1024}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
