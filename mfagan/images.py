@@ -35,6 +35,8 @@ LARGEST_BYTES = {".tif": 2**32 - 2**16, ".tiff": 2**32 - 2**16, ".bmp": 2**31 - 
 """The most bytes of pixels in the formats that count them in 32 bits."""
 WITH_ALPHA = (".png", ".webp", ".tif", ".tiff")
 WITH_16_BITS = (".png", ".tif", ".tiff")
+LOSSY = (".jpg", ".jpeg", ".webp")
+"""The formats that a quality is for."""
 JPEG_QUALITY = 95
 
 

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from latency.commandline import FailureError, available_cores, out_of_memory
+from latency.costs import peak_elements
+from latency.memory import available_bytes
 from latency.model_file import PICKLES
-from mfagan.architecture import Architecture, MfaArchitecture, parse
+from mfagan.architecture import Architecture, MfaArchitecture, op_list, parse
 from mfagan.tiling import Tile, fixed_tiles, tiles
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ TILE = 256
 
 
 class WindowMemoryError(FailureError):
-    """There is too little memory for a window of this size; a smaller one may do.
+    """There is too little memory for a window of this size; `upscale` tries smaller ones.
 
     Args:
         window: height and width, LR pixels.
@@ -34,9 +36,9 @@ class WindowMemoryError(FailureError):
     """
 
     def __init__(self, window: tuple[int, ...], *, fixed: bool) -> None:
-        advice = "export the model with a smaller --input" if fixed else "lower --tile"
+        advice = "; export the model with a smaller --input" if fixed else ""
         super().__init__(
-            f"out of memory at a window of {'x'.join(map(str, window))} LR pixels; {advice}"
+            f"out of memory at a window of {'x'.join(map(str, window))} LR pixels{advice}"
         )
 
 
@@ -48,12 +50,14 @@ class Model:
         architecture: what it is.
         precision: `fp32` or `int8`.
         size: height and width of the only input that it takes, or None when it takes any.
+        on_host: it runs in this machine's own memory, not in a CUDA device's.
         run: maps LR (1, 3, H, W) float32 in [0, 1], RGB, to SR, scale times larger, not clipped.
     """
 
     architecture: Architecture
     precision: str
     size: tuple[int, int] | None = None
+    on_host: bool = True
     run: Callable[[FloatImage], FloatImage] = field(repr=False)
 
     @property
@@ -74,6 +78,20 @@ class Model:
     def __call__(self, lr: FloatImage) -> FloatImage:
         """Map LR (1, 3, H, W) float32 in [0, 1], RGB, to SR (1, 3, H * scale, W * scale)."""
         return self.run(lr)
+
+    def check_memory(self, height: int, width: int) -> None:
+        """Refuse a window whose tensors alone need more memory than there is.
+
+        Linux promises more memory than it has, and then ends the process instead of refusing.
+
+        Raises:
+            WindowMemoryError: the live tensors of contract 7 do not fit; what a runtime needs
+                besides is not counted.
+        """
+        sample = 1 if self.precision == "int8" else 4
+        needed = peak_elements(op_list(self.architecture, height, width)) * sample
+        if self.on_host and needed > available_bytes():
+            raise WindowMemoryError((height, width), fixed=self.size is not None)
 
     def plan(self, height: int, width: int, tile: int = TILE) -> list[Tile]:
         """Return the tiles of an LR image; a model of fixed size goes by its size, not by `tile`.
@@ -163,7 +181,7 @@ def torch_model(network: nn.Module, architecture: Architecture, *, device: str =
                         raise WindowMemoryError(lr.shape[2:], fixed=False) from error
                     raise
 
-    return Model(architecture=architecture, precision="fp32", run=run)
+    return Model(architecture=architecture, precision="fp32", on_host=chosen == "cpu", run=run)
 
 
 def open_network(

@@ -1,42 +1,38 @@
-"""`mfagan-upscale IN OUT --model M`: enlarge a photograph, or every photograph of a folder."""
+"""`mfagan-upscale IN [IN ...] OUT --model M`: enlarge photographs, one by one or whole folders."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from latency.commandline import (
-    FailureError,
-    Parser,
-    add_common_flags,
-    existing_path,
-    positive_int,
-    run,
-)
+from latency.commandline import FailureError, Parser, add_common_flags, positive_int, run
+from latency.memory import available_bytes
 from latency.progress import Progress
-from mfagan.images import SUFFIXES, check_writable, list_images, read_image, write_image
+from mfagan.images import LOSSY, check_writable, what_is_lost, write_picture
 from mfagan.model import TILE, Model, load
-from mfagan.upscaling import upscale
+from mfagan.upscale_plan import plan_files
+from mfagan.upscaling import smaller_tile_sentence, upscale_picture
 
-if TYPE_CHECKING:
-    from mfagan.images import Image
+PROGRAM = "mfagan-upscale"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
-    parser = Parser(prog="mfagan-upscale", description=__doc__)
+    parser = Parser(prog=PROGRAM, description=__doc__)
     parser.add_argument(
-        "input", metavar="IN", type=existing_path, help="a photograph, or a folder of them"
+        "input",
+        metavar="IN",
+        nargs="+",
+        help="a photograph, a folder of them, or a quoted pattern such as 'in/**/*.jpg'",
     )
     parser.add_argument(
         "output",
         metavar="OUT",
-        type=Path,
-        help="the file to write, its format by its suffix; for a folder, a folder",
+        help="the file to write, its format by its suffix; for more than one photograph, a folder",
     )
     parser.add_argument(
         "--model", type=Path, required=True, help=".onnx of mfagan-export, or .safetensors"
@@ -50,12 +46,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         default=TILE,
         help="side of a tile in LR pixels; changes memory, not the result",
     )
+    parser.add_argument(
+        "--quality",
+        type=_quality,
+        metavar="1..100",
+        help="of .jpg and .webp; without it 95, and .webp without loss",
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="let a result replace its own photograph"
+    )
     add_common_flags(parser, "device", "threads", "json")
     return run(parser, _upscale, argv)
 
 
+def _quality(text: str) -> int:
+    value = positive_int(text)
+    if value > 100:
+        raise argparse.ArgumentTypeError(f"a whole number of at most 100 is needed, got '{text}'")
+    return value
+
+
 def _upscale(arguments: argparse.Namespace) -> int:
-    jobs = plan_files(arguments.input, arguments.output)
+    jobs = plan_files(arguments.input, arguments.output, overwrite=arguments.overwrite)
     model = load(
         arguments.model,
         architecture=arguments.architecture,
@@ -64,79 +76,100 @@ def _upscale(arguments: argparse.Namespace) -> int:
     )
     if model.size is not None and arguments.tile != TILE:
         size = "x".join(map(str, model.size))
-        print(f"mfagan-upscale: --tile has no effect, the model takes {size} only", file=sys.stderr)
-    if arguments.input.is_dir():
-        written, failed = _upscale_folder(jobs, model, arguments.tile, arguments.json)
+        _warn(f"--tile has no effect, the model takes {size} only")
+    if arguments.quality and not any(target.suffix.lower() in LOSSY for _, target in jobs):
+        _warn(f"--quality has no effect: no result is one of {', '.join(LOSSY)}")
+    work = _Work(model=model, tile=arguments.tile, quality=arguments.quality, silent=arguments.json)
+    if jobs == [(Path(arguments.input[0]), Path(arguments.output))]:
+        work.single(*jobs[0])
     else:
-        written, failed = [_upscale_file(*jobs[0], model, arguments.tile, arguments.json)], {}
+        work.several(jobs)
     if arguments.json:
         result = {
             "architecture": str(model.architecture),
             "precision": model.precision,
             "scale": model.scale,
-            "written": [str(path) for path in written],
-            "failed": {str(path): reason for path, reason in failed.items()},
+            "written": [str(path) for path in work.written],
+            "failed": {str(path): reason for path, reason in work.failed.items()},
         }
         print(json.dumps(result, indent=2, ensure_ascii=False))
     else:
-        for path in written:
+        for path in work.written:
             print(path)
-    return 1 if failed else 0
+    return 1 if work.failed else 0
 
 
-def plan_files(source: Path, target: Path) -> list[tuple[Path, Path]]:
-    """Return what to read and what to write, in pairs.
+@dataclass(kw_only=True)
+class _Work:
+    model: Model
+    tile: int
+    quality: int | None
+    silent: bool
+    written: list[Path] = field(default_factory=list)
+    failed: dict[Path, str] = field(default_factory=dict)
 
-    Raises:
-        ValueError: a result would replace a photograph that is read, or has an unknown suffix.
-        FileNotFoundError: the source is missing, or a folder without photographs.
-    """
-    if not source.is_dir():
-        if target.is_dir():
-            target = target / source.name
-        if target.suffix.lower() not in SUFFIXES:
-            raise ValueError(f"'{target}' must end in one of {', '.join(SUFFIXES)}")
-        jobs = [(source, target)]
-    else:
-        if target.exists() and not target.is_dir():
-            raise ValueError(f"'{source}' is a folder, so '{target}' must be one too")
-        if source.resolve() in target.resolve().parents:
-            raise ValueError(f"'{target}' must not be inside '{source}', the folder that is read")
-        jobs = [(path, target / path.relative_to(source)) for path in list_images(source)]
-    read = {path.resolve() for path, _ in jobs}
-    for path, result in jobs:
-        if result.resolve() in read:
-            raise ValueError(f"'{result}' would replace a photograph that is read, '{path}'")
-    return jobs
+    def single(self, source: Path, target: Path) -> None:
+        """Upscale one photograph; what goes wrong is raised."""
+        count = 100
+        with Progress("percent", count, silent=self.silent) as progress:
+
+            def show(share: float) -> None:
+                # Begun again with smaller tiles, it waits until it is where it was.
+                progress.update(units=max(0, int(share * count) - progress.done))
+
+            self._file(source, target, show)
+
+    def several(self, jobs: list[tuple[Path, Path]]) -> None:
+        """Upscale photographs; one that cannot be is reported, and the others are done."""
+        with Progress("photographs", len(jobs), silent=self.silent) as progress:
+            for source, target in jobs:
+                try:
+                    self._file(source, target)
+                except (ValueError, OSError, FailureError, MemoryError) as error:
+                    reason = " ".join(_text(error).split())
+                    self.failed[source] = reason
+                    print(f"{PROGRAM}: {reason}", file=sys.stderr)
+                progress.update(source.name)
+
+    def _file(
+        self, source: Path, target: Path, on_tile: Callable[[float], None] | None = None
+    ) -> None:
+        from mfagan.picture import read_picture
+
+        picture = read_picture(source)
+        scale = self.model.scale
+        height, width = (n * scale for n in picture.pixels.shape[:2])
+        samples = 3 if picture.alpha is None else 4
+        check_writable(target, height, width, samples * picture.pixels.itemsize)
+        size = height * width * samples * picture.pixels.itemsize
+        if 2 * size > available_bytes():  # the result, and the copy that is encoded
+            raise FailureError(
+                f"out of memory: '{source}' enlarged is {height}x{width}, and writing that takes "
+                f"{2 * size / 2**30:.1f} GiB; upscale it in parts"
+            )
+        for note in (*picture.notes, what_is_lost(target, picture)):
+            if note is not None:
+                _warn(f"'{source}': {note}")
+        large = upscale_picture(
+            picture,
+            self.model,
+            tile=self.tile,
+            on_tile=on_tile,
+            on_smaller_tile=self._lower_tile,
+        )
+        write_picture(target, large, quality=self.quality)
+        self.written.append(target)
+
+    def _lower_tile(self, tile: int) -> None:
+        self.tile = tile
+        _warn(smaller_tile_sentence(tile))
 
 
-def _upscale_file(source: Path, target: Path, model: Model, tile: int, silent: bool) -> Path:
-    image = _read_for(target, source, model)
-    count = len(model.plan(image.shape[0], image.shape[1], tile))
-    with Progress("tiles", count, silent=silent) as progress:
-        write_image(target, upscale(image, model, tile=tile, on_tile=progress.update))
-    return target
+def _text(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"'{error.filename}': {error.strerror}" if error.filename else error.strerror
+    return str(error) or "out of memory"
 
 
-def _read_for(target: Path, source: Path, model: Model) -> Image:
-    """Return a photograph whose result the target's format can hold."""
-    image = read_image(source)
-    check_writable(target, image.shape[0] * model.scale, image.shape[1] * model.scale)
-    return image
-
-
-def _upscale_folder(
-    jobs: list[tuple[Path, Path]], model: Model, tile: int, silent: bool
-) -> tuple[list[Path], dict[Path, str]]:
-    written: list[Path] = []
-    failed: dict[Path, str] = {}
-    with Progress("photographs", len(jobs), silent=silent) as progress:
-        for source, target in jobs:
-            try:
-                write_image(target, upscale(_read_for(target, source, model), model, tile=tile))
-                written.append(target)
-            except (ValueError, OSError, FailureError) as error:
-                failed[source] = " ".join(str(error).split())
-                print(f"mfagan-upscale: {failed[source]}", file=sys.stderr)
-            progress.update(source.name)
-    return written, failed
+def _warn(text: str) -> None:
+    print(f"{PROGRAM}: warning: {text}", file=sys.stderr)
