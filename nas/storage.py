@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -129,8 +130,13 @@ def half_line(path: Path) -> int:
     """
     if not path.is_file():
         return 0
-    data = path.read_bytes()
-    rest = data[data.rfind(b"\n") + 1 :]
+    *lines, rest = path.read_bytes().split(b"\n")
+    # Optuna passes over a last line that is none, and glues the next one to it.
     if not _OPERATION.startswith(rest[: len(_OPERATION)]):
         raise damaged(path, ValueError("its end is no operation"))
+    if lines:
+        try:
+            json.loads(lines[-1])
+        except (ValueError, RecursionError) as error:
+            raise damaged(path, error) from error
     return len(rest)

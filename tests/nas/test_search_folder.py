@@ -1,0 +1,292 @@
+"""What lies in a search's folder when it starts: its own, a stranger's, a newer one's, a wreck."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nas.cli import main
+from nas.result import read_search
+from nas.storage import mend_journal, open_storage
+
+
+def words(supernet, photos, out, /, **changed) -> list[str]:
+    flags = {
+        "supernet": supernet,
+        "data": photos,
+        "target": "snapdragon-865/gpu",
+        "input": "128x128",
+        "budget-ms": 3.8,
+        "trials": 6,
+        "threads": 1,
+        "out": out,
+    } | {name.replace("_", "-"): value for name, value in changed.items()}
+    return [str(word) for name, value in flags.items() for word in (f"--{name}", value)]
+
+
+def contents(folder):
+    return {p: (p.stat().st_mtime_ns, p.is_file() and p.read_bytes()) for p in folder.rglob("*")}
+
+
+@pytest.fixture(scope="module")
+def made(supernet_file, photos, tmp_path_factory):
+    """A folder with the finished search of six trials."""
+    out = tmp_path_factory.mktemp("made") / "out"
+    assert main(words(supernet_file, photos, out)) == 0
+    return out
+
+
+@pytest.fixture
+def out(made, tmp_path):
+    return Path(shutil.copytree(made, tmp_path / "out"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("search.json", b"", "is not a search's; give another --out"),
+        ("search.json", b"\xff\xfe", "is not a search's"),
+        ("search.json", b"[1, 2]", "is not a search's"),
+        ("search.json", b"[" * 200_000, "is not a search's"),
+        ("search.json", b'{"schema": 1}', "is not a search's"),
+        ("search.json", b'{"schema": "1", "chosen": {"weights": "x"}}', "is not a search's"),
+        ("search.json", b'{"schema": 2, "chosen": {"weights": "x"}}', "newer mfagan (schema 2; t"),
+        ("search.json", b'{"schema": 1, "chosen": {"weights": "x"}}', "made with something else"),
+        ("study.journal", b"garbage", "is damaged, or not a search's"),
+        ("study.journal", b"garbage\n", "is damaged, or not a search's"),
+        ("study.journal", b"\x00\xff\xfe\n" * 9, "is damaged, or not a search's"),
+        ("study.journal", b"5\n", "is damaged, or not a search's"),
+        ("study.journal", b'{"a": 1}\n', "is damaged, or not a search's"),
+        ("study.journal", b'{"op_code":99,"worker_id":"x"}\n', "is damaged, or not a search's"),
+        ("study.journal", b"[" * 100_000 + b"\n", "is damaged, or not a search's"),
+    ],
+    ids=lambda value: repr(value)[:40],
+)
+def test_a_file_that_is_not_a_searchs_is_one_sentence(
+    supernet_file, photos, out, capsys, name, content, sentence
+):
+    (out / name).write_bytes(content)
+    before = contents(out)
+    for more in (["--dry-run"], []):
+        capsys.readouterr()
+        assert main([*words(supernet_file, photos, out), *more]) == 2
+        error = capsys.readouterr().err.splitlines()
+        assert sentence in error[-1]
+        assert len(error) == 1
+        assert contents(out) == before
+
+
+def test_a_damaged_line_within_the_journal_is_named(supernet_file, photos, out, capsys):
+    lines = (out / "study.journal").read_bytes().splitlines(keepends=True)
+    for k in (0, 3, len(lines) // 2):
+        broken = [*lines[:k], lines[k][:20] + b"\n", *lines[k + 1 :]]
+        (out / "study.journal").write_bytes(b"".join(broken))
+        assert main(words(supernet_file, photos, out)) == 2
+        assert "is damaged, or not a search's" in capsys.readouterr().err
+
+
+def test_another_search_in_the_folder_is_named_wherever_its_study_is(
+    supernet_file, photos, out, tmp_path, capsys
+):
+    before = contents(out)
+    other = words(supernet_file, photos, out, budget_ms=3.7)
+    for more in ([], ["--dry-run"], ["--storage", f"journal:{tmp_path}/elsewhere.journal"]):
+        assert main([*other, *more]) == 2
+        error = capsys.readouterr().err
+        assert "made with something else (budget_ms: 3.8 -> 3.7)" in error
+        assert error.count("\n") == 1
+        assert contents(out) == before
+    assert main([*words(supernet_file, photos, out), "--study", "b"]) == 2
+    assert "is named 'mfagan', not 'b'; give --study mfagan" in capsys.readouterr().err
+    (out / "search.json").unlink()  # killed before it was written: the journal tells
+    assert main([*other, "--dry-run"]) == 2
+    assert "budget_ms: 3.8 -> 3.7" in capsys.readouterr().err
+
+
+def test_half_a_line_is_cut_off_and_the_search_goes_on(supernet_file, photos, made, out):
+    journal = out / "study.journal"
+    whole = journal.read_bytes()
+    for size in (len(whole) - 1, len(whole) // 2, 5):
+        journal.write_bytes(whole[:size])
+        (out / "search.json").unlink(missing_ok=True)
+        before = contents(out)
+        assert main([*words(supernet_file, photos, out), "--dry-run"]) == 0
+        assert contents(out) == before
+        assert main(words(supernet_file, photos, out)) == 0
+        assert journal.read_bytes().endswith(b"}\n")
+        assert read_search(out).trials[0] == read_search(made).trials[0]
+        assert [t.architecture for t in read_search(out).trials] == [
+            t.architecture for t in read_search(made).trials
+        ]
+
+
+def test_a_shared_journal_is_mended_too(supernet_file, photos, made, tmp_path):
+    shared = tmp_path / "shared.journal"
+    shared.write_bytes((made / "study.journal").read_bytes()[:-9])
+    more = ["--storage", f"journal:{shared}"]
+    assert main([*words(supernet_file, photos, tmp_path / "out"), *more]) == 0
+    assert len(read_search(tmp_path / "out").trials) == 6
+    size = shared.stat().st_size
+    mend_journal(shared)
+    assert shared.stat().st_size == size
+    assert open_storage(f"journal:{shared}").get_all_studies()
+
+
+def test_temporary_files_of_a_killed_process_are_nobodys(supernet_file, photos, tmp_path, made):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / ".part-abc.safetensors").write_bytes(b"half")
+    assert main([*words(supernet_file, photos, out), "--dry-run"]) == 0
+    assert main(words(supernet_file, photos, out)) == 0
+    assert sorted(p.name for p in out.iterdir()) == sorted(p.name for p in made.iterdir())
+    (out / ".part-abc.json").write_bytes(b"half")
+    assert main(words(supernet_file, photos, out)) == 0
+    assert not list(out.glob(".part-*"))
+
+
+def test_fewer_trials_than_there_are_is_said(supernet_file, photos, out, capsys):
+    before = read_search(out)
+    assert main(words(supernet_file, photos, out, trials=5)) == 0
+    error = capsys.readouterr().err
+    assert "warning: --trials 5 has no effect: the study has 6 finished ones" in error
+    assert read_search(out) == before
+
+
+def test_more_trials_than_members_are_said(supernet_file, photos, tmp_path, capsys):
+    many = words(supernet_file, photos, tmp_path / "out", trials=100)
+    assert main([*many, "--dry-run"]) == 0
+    assert "more than the 40 architectures" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"storage": "sqlite:///x.db"}, "SQLite loses trials when several processes write"),
+        ({"storage": "journal:{}/pipe"}, "names no file"),
+        ({"validation": "{photos}"}, "is the folder of --data"),
+        ({"out": "{}/pipe"}, "is a file, not a folder"),
+        ({"supernet": "{}/pipe"}, "is not a file"),
+        ({"out": "{photos}/search"}, "lies inside the photographs"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_is_refused(
+    supernet_file, photos, tmp_path, monkeypatch, capsys, changed, sentence
+):
+    os.mkfifo(tmp_path / "pipe")
+    monkeypatch.chdir(tmp_path)
+    changed = {k: v.format(tmp_path, photos=photos) for k, v in changed.items()}
+    for more in ([], ["--dry-run"]):
+        flags = words(supernet_file, photos, tmp_path / "out", **changed)
+        assert main([*flags, *more]) == 2
+        error = capsys.readouterr().err
+        assert sentence in error
+        assert error.count("\n") == 1
+        assert [path.name for path in tmp_path.iterdir()] == ["pipe"]
+
+
+def test_photographs_too_small_to_fine_tune_on_are_found_before_the_search(
+    supernet_file, photos, tmp_path, capsys
+):
+    import numpy as np
+
+    from mfagan.images import write_image
+    from mfagan.photos import split_photos
+
+    own = tmp_path / "photos"
+    for k in range(3):
+        rng = np.random.default_rng(k)
+        write_image(own / f"{k}.png", rng.integers(0, 256, (50, 60, 3)).astype(np.uint8))
+    assert len(split_photos(own).training) == 2
+    flags = words(supernet_file, own, tmp_path / "out")
+    assert main([*flags, "--finetune-steps", "2"]) == 2
+    assert "smaller than a crop of 64 pixels" in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
+    assert main([*words(supernet_file, photos, tmp_path / "o"), "--dry-run"]) == 0
+    assert not (tmp_path / "o").exists()
+
+
+@pytest.fixture
+def _quick(monkeypatch):
+    monkeypatch.setattr("mfagan.estimate.MEASURED_SECONDS", 0.05)
+
+
+@pytest.mark.usefixtures("_quick")
+def test_a_dry_run_writes_nothing_and_its_disk_is_a_real_ones(
+    supernet_file, photos, tmp_path, capsys
+):
+    out = tmp_path / "out"
+    flags = words(supernet_file, photos, out, trials=30)
+    tuned = [*flags, "--finetune-steps", "2"]
+    assert main([*tuned, "--dry-run"]) == 0
+    printed = capsys.readouterr().out
+    for part in ("budget_ms = 3.8", "30 trials to run", "finetune: 2 steps", "nothing was written"):
+        assert part in printed
+    assert not out.exists()
+    assert main([*flags, "--dry-run", "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert plan["configuration"]["sampler"] == "tpe"
+    assert 0.2 < plan["estimate"]["over_budget"] < 0.8  # see BUDGET_MS
+    assert plan["estimate"]["memory_bytes"] > 10**8
+    assert main(flags) == 0
+    whole = sum(file.stat().st_size for file in out.iterdir())
+    assert plan["estimate"]["disk_bytes"] == pytest.approx(whole, rel=0.3)
+    before = contents(out)
+    capsys.readouterr()
+    more = words(supernet_file, photos, out, trials=45)
+    assert main([*more, "--dry-run", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["estimate"]["trials"] == 15
+    assert contents(out) == before
+
+
+@pytest.mark.usefixtures("_quick")
+def test_a_dry_run_measures_the_adversarial_stage(photos, tmp_path, capsys):
+    from mfagan.train_cli import main as train
+
+    run = tmp_path / "run"
+    recipe = ["--recipe", "smoke", "--data", str(photos), "--threads", "1", "--out", str(run)]
+    assert train(recipe) == 0
+    before = contents(tmp_path)
+    flags = [*words(run, photos, tmp_path / "out", finetune_steps=7), "--dry-run", "--json"]
+    capsys.readouterr()
+    assert main(flags) == 0
+    (stage,) = [json.loads(capsys.readouterr().out)["estimate"]["finetune"]]
+    assert (stage["name"], stage["steps"], stage["validations"]) == ("finetune", 7, 1)
+    discriminator = (run / "gan-discriminator.safetensors").stat().st_size
+    assert stage["weights_bytes"] - stage["checkpoint_bytes"] == pytest.approx(
+        discriminator, rel=0.05
+    )
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.slow
+def test_a_search_that_is_killed_at_random_goes_on(supernet_file, photos, tmp_path):
+    """SIGKILL once the journal has grown to a random size, six times, then to the end."""
+    script = Path(sys.executable).with_name("mfagan-search")
+    whole, out = tmp_path / "whole", tmp_path / "out"
+    assert main(words(supernet_file, photos, whole, trials=20)) == 0
+    size = (whole / "study.journal").stat().st_size
+    command = [script, *words(supernet_file, photos, out, trials=20)]
+    journal, rng = out / "study.journal", random.Random(0)
+    for share in sorted(rng.random() for _ in range(6)):
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+            while process.poll() is None:
+                if journal.is_file() and journal.stat().st_size >= share * size:
+                    process.send_signal(signal.SIGKILL)
+            output = process.stdout.read().decode()
+        assert process.returncode in (-signal.SIGKILL, 0), output
+    assert main(words(supernet_file, photos, out, trials=20)) == 0
+    ours, theirs = (
+        [(t.architecture, t.latency_ms, t.feasible) for t in read_search(folder).trials]
+        for folder in (out, whole)
+    )
+    assert ours == theirs
+    assert not list(out.glob(".part-*"))
