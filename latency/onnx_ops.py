@@ -84,7 +84,7 @@ _FOLDABLE = (
     | {"Sigmoid", "Tanh", "MatMul", "Gemm", "Conv", "Trilu", "CumSum", "TopK", "DepthToSpace"}
     | {"SpaceToDepth", "BatchNormalization", "Softmax", "LeakyRelu", "ArgMax", "ArgMin"}
 )
-MOST_FOLDED = 2**22
+MOST_FOLDED = 2**20
 """Elements that constant ops may make, beside four times what the file itself holds."""
 
 MOST_ELEMENTS = 2**40

@@ -123,10 +123,13 @@ class About:
         if (self.space is not None) != (self.kind == "supernet"):
             has = "no" if self.space is None else "a"
             raise ValueError(f"its kind is {self.kind}, but it has {has} search space")
-        if self.space is not None:
-            largest = parse(self.architecture)
-            if not isinstance(largest, MfaArchitecture) or not self.space.contains(largest):
-                raise ValueError(f"its search space does not hold {self.architecture}")
+        if self.kind == "discriminator":
+            return
+        largest = parse(self.architecture)
+        if self.space is not None and not (
+            isinstance(largest, MfaArchitecture) and self.space.contains(largest)
+        ):
+            raise ValueError(f"its search space does not hold {self.architecture}")
 
 
 def _is_count(text: str) -> bool:
@@ -271,10 +274,7 @@ def load_network(path: str | os.PathLike[str]) -> tuple[Generator | RRDBNet, Abo
     about, header = _read(file)
     if about.kind == "discriminator":
         raise ValueError(f"'{path}' holds a discriminator, not a generator")
-    try:
-        architecture = parse(about.architecture)
-    except ValueError as error:
-        raise ValueError(f"'{path}' cannot be rebuilt: {error}") from error
+    architecture = parse(about.architecture)
     if about.space is None:
         _check_count(file, header, architecture)
     else:

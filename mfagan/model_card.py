@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
 from latency.commandline import nearest, version
+from latency.model_file import shown
 from mfagan.architecture import parse
 
 PRECISIONS = ("fp32", "int8")
@@ -64,17 +65,21 @@ class ModelCard:
         ):
             value = getattr(self, name)
             if value not in known:
-                raise ValueError(
-                    f"{name} must be {' or '.join(known)}, got '{value}'{nearest(value, known)}"
-                )
+                hint = nearest(value[:60], known)
+                raise ValueError(f"{name} must be {' or '.join(known)}, got '{shown(value)}'{hint}")
         if self.shape != DYNAMIC and not _SHAPES[self.layout].fullmatch(self.shape):
             example = "1x3x128x128" if self.layout == "nchw" else "1x128x128x3"
-            raise ValueError(f"shape must be {DYNAMIC} or like {example}, got '{self.shape}'")
+            raise ValueError(
+                f"shape must be {DYNAMIC} or like {example}, got '{shown(self.shape)}'"
+            )
         if not self.producer.startswith("mfagan "):
-            raise ValueError(f"producer must be mfagan and its version, got '{self.producer}'")
+            raise ValueError(
+                f"producer must be mfagan and its version, got '{shown(self.producer)}'"
+            )
         if not _SHA256.fullmatch(self.checkpoint_sha256):
             raise ValueError(
-                f"checkpoint_sha256 must be 64 hexadecimal digits, got '{self.checkpoint_sha256}'"
+                "checkpoint_sha256 must be 64 hexadecimal digits, got "
+                f"'{shown(self.checkpoint_sha256)}'"
             )
         architecture = parse(self.architecture)
         for name in ("scale", "receptive_radius", "alignment"):
@@ -129,6 +134,6 @@ class ModelCard:
         for name in ("scale", "receptive_radius", "alignment"):
             text = metadata[name]
             if not (text.isascii() and text.isdigit() and len(text) <= 9):
-                raise ValueError(f"{name} must be a whole number, got '{text}'")
+                raise ValueError(f"{name} must be a whole number, got '{shown(text)}'")
             values[name] = int(text)
         return ModelCard(**values)  # type: ignore[arg-type]

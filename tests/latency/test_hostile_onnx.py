@@ -22,7 +22,7 @@ from latency import from_onnx
 from latency.onnx_model import load_onnx, model_input
 from latency.onnx_wire import MOST_FIELDS
 
-MOST_MEMORY = 128 * 2**20
+MOST_MEMORY = 64 * 2**20
 SIZE = (16, 16)
 
 
