@@ -4,26 +4,39 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
-import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latency.commandline import Parser, add_common_flags, image_size, nearest, run
+from latency.commandline import (
+    Parser,
+    add_common_flags,
+    image_size,
+    nearest,
+    positive_int,
+    run,
+    warn,
+)
 from latency.progress import Progress
 from mfagan.model_card import DYNAMIC, PRECISIONS
+from mfagan.resources import check_writable_folder
 
 if TYPE_CHECKING:
     from export.pipeline import ExportResult
 
+PROGRAM = "mfagan-export"
 WORST_LOSS = 0.5
 """dB of PSNR on Y; an int8 file that loses more is written, with a warning."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
-    parser = Parser(prog="mfagan-export", description=__doc__)
+    return run(build_parser(), _export, argv)
+
+
+def build_parser() -> Parser:
+    """Return the command's parser."""
+    parser = Parser(prog=PROGRAM, description=__doc__)
     parser.add_argument(
         "weights", metavar="WEIGHTS", type=Path, help="generator, supernet or teacher, .safetensors"
     )
@@ -54,9 +67,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="photographs to judge by; the last fifth of --calibration, held out, if not given",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where to write")
-    parser.add_argument("--opset", type=int, default=18, help="ONNX opset, 18 or more")
+    parser.add_argument("--opset", type=positive_int, default=18, help="ONNX opset, 18 or more")
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="check everything, estimate sizes, time and memory, and write nothing",
+    )
     add_common_flags(parser, "threads", "seed", "json")
-    return run(parser, _export, argv)
+    return parser
 
 
 def _precisions(text: str) -> tuple[str, ...]:
@@ -67,6 +85,8 @@ def _precisions(text: str) -> tuple[str, ...]:
                 f"'{precision}' is not a precision, known are {', '.join(PRECISIONS)}"
                 f"{nearest(precision, PRECISIONS)}"
             )
+        if chosen.count(precision) > 1:
+            raise argparse.ArgumentTypeError(f"'{precision}' is named twice")
     return chosen
 
 
@@ -75,36 +95,48 @@ def _input(text: str) -> tuple[int, int] | None:
 
 
 def _export(arguments: argparse.Namespace) -> int:
+    if arguments.weights.suffix == ".onnx":
+        raise ValueError(
+            f"'{arguments.weights}' is exported already; give the .safetensors file that it was "
+            "made from"
+        )
+    check_writable_folder(arguments.out)  # the work comes first, and would be lost
+    for text in _odd(arguments):
+        warn(PROGRAM, text)
+    given = (
+        arguments.weights,
+        arguments.out,
+        arguments.precision,
+        arguments.calibration,
+        arguments.evaluation,
+    )
+    settings = {
+        "architecture": arguments.architecture,
+        "size": arguments.input,
+        "opset": arguments.opset,
+        "threads": arguments.threads,
+        "seed": arguments.seed,
+    }
+    if arguments.dry_run:
+        from export.dry_run import plan_export
+
+        plan = plan_export(*given, **settings)
+        for text in plan.warnings():
+            warn(PROGRAM, text)
+        print(json.dumps(plan.to_json(), indent=2) if arguments.json else plan)
+        return 0
+
     from export.pipeline import export_files
 
     steps = 5 if "int8" in arguments.precision else 3
-    with (
-        warnings.catch_warnings(record=True) as caught,
-        Progress("export", steps, silent=arguments.json) as progress,
-    ):
-        warnings.simplefilter("ignore")  # those of torch and onnx are not for users
-        warnings.filterwarnings("always", module=r"export\.")
-        result = export_files(
-            arguments.weights,
-            arguments.out,
-            arguments.precision,
-            arguments.calibration,
-            arguments.evaluation,
-            architecture=arguments.architecture,
-            size=arguments.input,
-            opset=arguments.opset,
-            threads=arguments.threads,
-            seed=arguments.seed,
-            on_step=progress.update,
-        )
-    for warning in caught:
-        print(f"mfagan-export: {warning.message}", file=sys.stderr)
+    with Progress("export", steps, silent=arguments.json) as progress:
+        result = export_files(*given, **settings, on_step=progress.update)
     for file in result.files:
         if file.loss is not None and file.loss > WORST_LOSS:
-            print(
-                f"mfagan-export: {file.path.name} loses {file.loss:.2f} dB, more than "
-                f"{WORST_LOSS}; calibrate on photographs more like those it will see",
-                file=sys.stderr,
+            warn(
+                PROGRAM,
+                f"{file.path.name} loses {file.loss:.2f} dB, more than {WORST_LOSS}; calibrate on "
+                "photographs more like those it will see",
             )
     if arguments.json:
         print(json.dumps(result.to_json(), indent=2, ensure_ascii=False))
@@ -113,6 +145,22 @@ def _export(arguments: argparse.Namespace) -> int:
         for path in (*(file.path for file in result.files), result.report):
             print(path)
     return 0
+
+
+def _odd(arguments: argparse.Namespace) -> Iterator[str]:
+    """Yield what changes nothing, or means little, one sentence each."""
+    calibration, evaluation = arguments.calibration, arguments.evaluation
+    if calibration is None or evaluation is None:
+        return
+    if "int8" not in arguments.precision:
+        yield "--calibration has no effect without int8 in --precision, and with --evaluation"
+    else:
+        ours, theirs = calibration.resolve(), evaluation.resolve()
+        if ours.is_relative_to(theirs) or theirs.is_relative_to(ours):
+            yield (
+                f"--evaluation '{evaluation}' and --calibration '{calibration}' share photographs: "
+                "int8 is judged by what it was calibrated on"
+            )
 
 
 def table(result: ExportResult) -> str:

@@ -65,7 +65,7 @@ def check_writable_folder(out: Path) -> None:
     """
     place = _existing(out)
     if not place.is_dir():
-        raise NotADirectoryError(f"'{place}' is a file, so '{out}' cannot be a folder")
+        raise NotADirectoryError(f"--out must be a folder, '{place}' is a file")
     if not os.access(place, os.W_OK | os.X_OK):
         raise PermissionError(f"'{place}' cannot be written into; give another --out")
 

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import numpy as np
 import onnx
@@ -177,10 +178,11 @@ def test_the_same_export_gives_the_same_bytes(weights, photographs, tmp_path):
 
 
 def test_a_fixed_input_of_a_subnet_at_a_later_opset(supernet, photographs, tmp_path, capsys):
+    apart = shutil.copytree(photographs, tmp_path / "apart")
     chosen = "mfa_x2_w4_c1-2_s0-1"
     arguments = ["--architecture", chosen, "--input", "32x48", "--opset", 21, "--json"]
     arguments += ["--precision", "int8,fp32", "--calibration", photographs]
-    assert main(supernet, *arguments, "--evaluation", photographs, "--out", tmp_path) == 0
+    assert main(supernet, *arguments, "--evaluation", apart, "--out", tmp_path) == 0
     captured = capsys.readouterr()
     report = json.loads(captured.out)
     assert captured.err == ""
@@ -252,6 +254,10 @@ def test_misuse_is_one_sentence(weights, supernet, photographs, tmp_path, capsys
         ((good, "--out", out, "--precision", "int8"), "--calibration"),
         ((good, "--out", out, "--precision", "fp23"), "did you mean 'fp32'"),
         ((good, "--out", out, "--precision", ""), "not a precision"),
+        ((good, "--out", out, "--precision", "fp32,int8,fp32"), "'fp32' is named twice"),
+        ((tmp_path / "m.onnx", "--out", out), "is exported already; give the .safetensors"),
+        ((good, "--out", out, "--opset", "x"), "whole number of at least 1"),
+        ((good, "--out", tmp_path / "file" / "out"), "must be a folder"),
         ((good, "--out", out, "--opset", "17"), "opset must be 18 to"),
         ((good, "--out", out, "--opset", "99"), "opset must be 18 to"),
         ((good, "--out", out, "--input", "0x8"), "1 to 16384"),
@@ -265,11 +271,12 @@ def test_misuse_is_one_sentence(weights, supernet, photographs, tmp_path, capsys
         ((supernet, "--out", out, "--architecture", "mfa"), "the grammar is"),
         ((good, "--out", out, "--calibraton", photographs), "did you mean '--calibration'"),
     ):
-        assert main(*arguments) == 2, arguments
-        captured = capsys.readouterr()
-        assert sentence in captured.err
-        assert len(captured.err.splitlines()) == 1
-        assert not out.exists()
+        for more in ([], ["--dry-run"]):
+            assert main(*arguments, *more) == 2, arguments
+            captured = capsys.readouterr()
+            assert sentence in captured.err
+            assert len(captured.err.splitlines()) == 1
+            assert not out.exists()
 
 
 def test_a_flat_photograph_is_refused_before_anything_is_written(weights, tmp_path, capsys):

@@ -152,7 +152,7 @@ def test_an_interrupted_run_counts_what_is_left(finished, tmp_path, capsys):
         (["--teacher", "rrdb_x4_w8_b0_g4"], 2, "grammar"),
         (["--discriminator", "patchgan_n5_f4"], 2, "needs crops"),
         (["--out", "{}/file"], 2, "is a file, not a folder"),
-        (["--out", "{}/file/out"], 2, "is a file, so"),
+        (["--out", "{}/file/out"], 2, "is a file"),
         (["--out", "{}/strangers"], 2, "holds no run"),
         (["--out", "{photos}/out"], 2, "lies inside the photographs"),
         (["--resume"], 2, "holds no run"),

@@ -1,0 +1,208 @@
+"""`mfagan-export --dry-run`: every check of an export and an estimate of it; nothing is written."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from export.calibration import CROP, choose_photographs, read_pair
+from export.pipeline import TIMED_SIZE, export_files
+from latency.memory import available_bytes
+from mfagan.architecture import architecture_costs, op_list
+from mfagan.model import open_network
+from mfagan.model_card import DYNAMIC
+from mfagan.resources import (
+    free_bytes,
+    peak_bytes,
+    resident_bytes,
+    shown_bytes,
+    shown_time,
+)
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from mfagan.architecture import Architecture
+
+ROUGH = (
+    "rough: sizes by a formula that is within a tenth of exported files, time by one frame of "
+    "torch on this machine and what the exporter took once elsewhere"
+)
+_GRAPH_BYTES, _OP_BYTES = 500, 170
+_INT8_OP_BYTES = 950
+"""A quantized op has scales and zero points for its weights, and nodes around it."""
+_EXPORT_SECONDS, _EXPORT_OP_SECONDS = 3.0, 0.04
+_TIMED_FRAMES = 12
+_EXPORTER_BYTES = 250 << 20
+"""Of torch's exporter, onnx and ONNX Runtime once they are loaded."""
+_REPORT_BYTES = 3000
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportPlan:
+    """What an export will write and take.
+
+    Attributes:
+        settings: what it goes by, by name.
+        out: its folder.
+        files: bytes by file name.
+        seconds: of everything.
+        memory_bytes: peak resident memory.
+    """
+
+    settings: Mapping[str, str]
+    out: Path
+    files: Mapping[str, int]
+    seconds: float
+    memory_bytes: int
+
+    @property
+    def disk_bytes(self) -> int:
+        """What will be written."""
+        return sum(self.files.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """Return settings and estimate as JSON values."""
+        estimate = {k: v for k, v in asdict(self).items() if k not in ("settings", "out")}
+        return {
+            "configuration": dict(self.settings),
+            "estimate": {
+                **estimate,
+                "disk_bytes": self.disk_bytes,
+                "disk_free_bytes": free_bytes(self.out),
+                "memory_available_bytes": available_bytes(),
+                "note": ROUGH,
+            },
+            "written": [],
+        }
+
+    def __str__(self) -> str:
+        """Return the plan as lines."""
+        return "\n".join(
+            [
+                *(f"{name} = {value}" for name, value in self.settings.items()),
+                "",
+                f"estimate, {ROUGH}",
+                *(f"{name}: {shown_bytes(size)}" for name, size in self.files.items()),
+                f"time: {shown_time(self.seconds)}",
+                f"memory: {shown_bytes(self.memory_bytes)} at the peak; "
+                f"{shown_bytes(available_bytes())} are available now",
+                f"disk: {shown_bytes(self.disk_bytes)}; "
+                f"{shown_bytes(free_bytes(self.out))} are free",
+                "nothing was written",
+            ]
+        )
+
+    def warnings(self) -> Iterator[str]:
+        """Yield what does not fit, one sentence each."""
+        if self.memory_bytes > (there := available_bytes() + resident_bytes()):
+            yield (
+                f"the export needs about {shown_bytes(self.memory_bytes)} of memory and "
+                f"{shown_bytes(there)} are there; lower --input"
+            )
+        if self.disk_bytes > (free := free_bytes(self.out)):
+            yield (
+                f"the export needs about {shown_bytes(self.disk_bytes)} of disk and "
+                f"{shown_bytes(free)} are free at '{self.out}'"
+            )
+
+
+class _CheckedError(Exception):
+    """Everything is checked, and nothing made yet."""
+
+
+def plan_export(
+    weights: Path,
+    out: Path,
+    precisions: Sequence[str],
+    calibration: Path | None,
+    evaluation: Path | None,
+    *,
+    architecture: str | None,
+    size: tuple[int, int] | None,
+    opset: int,
+    threads: int,
+    seed: int,
+) -> ExportPlan:
+    """Check everything that `export.pipeline.export_files` checks, and measure one frame.
+
+    Args, Raises: as there.
+    """
+
+    def stop(_step: str) -> None:
+        raise _CheckedError
+
+    try:  # the checks themselves, not a copy of them: its first step is after the last check
+        export_files(
+            weights, out, precisions, calibration, evaluation, architecture=architecture,
+            size=size, opset=opset, threads=threads, seed=seed, on_step=stop,
+        )  # fmt: skip
+    except _CheckedError:
+        network, parsed = open_network(weights, architecture)
+    photographs = choose_photographs(calibration, evaluation)
+    frames = [
+        read_pair(path, parsed.scale, size, None).lr.shape[:2] for path in photographs.evaluation
+    ]
+    pixels = sum(height * width for height, width in frames)
+    one = size or TIMED_SIZE
+    work = pixels + _TIMED_FRAMES * one[0] * one[1]
+    if "int8" in precisions:
+        work += 2 * pixels + _TIMED_FRAMES * one[0] * one[1]
+        largest = size or (CROP, CROP)
+        work += 2 * len(photographs.calibration) * largest[0] * largest[1]
+    ops = len(op_list(parsed, *one).ops)
+    seconds = _EXPORT_SECONDS + _EXPORT_OP_SECONDS * ops + work * _pixel_seconds(network, one)
+    return ExportPlan(
+        settings={
+            "weights": os.fspath(weights),
+            "architecture": str(parsed),
+            "precision": ",".join(precisions),
+            "input": "x".join(map(str, size)) if size else DYNAMIC,
+            "calibration": f"{len(photographs.calibration)} photographs",
+            "evaluation": f"{len(photographs.evaluation)} photographs",
+            "opset": str(opset),
+            "seed": str(seed),
+            "threads": str(threads),
+            "out": os.fspath(out),
+        },
+        out=out,
+        files=_file_bytes(parsed, precisions, ops),
+        seconds=seconds,
+        memory_bytes=_memory(parsed, size or (CROP, CROP), int8="int8" in precisions),
+    )
+
+
+def _file_bytes(architecture: Architecture, precisions: Sequence[str], ops: int) -> dict[str, int]:
+    parameters = architecture_costs(architecture).parameters
+    sizes = {
+        "fp32": 4 * parameters + _GRAPH_BYTES + _OP_BYTES * ops,
+        "int8": parameters + _INT8_OP_BYTES * ops,
+    }
+    files = {f"{architecture}_{precision}.onnx": sizes[precision] for precision in precisions}
+    return {**files, "export.json": _REPORT_BYTES}
+
+
+def _memory(architecture: Architecture, size: tuple[int, int], *, int8: bool) -> int:
+    from latency.costs import costs
+
+    found = costs(op_list(architecture, *size))
+    # Calibration keeps the outputs of every op of a crop; a frame keeps its largest moment.
+    frame = 4 * found.activations if int8 else found.peak_bytes
+    return peak_bytes() + frame + _EXPORTER_BYTES
+
+
+def _pixel_seconds(network: nn.Module, size: tuple[int, int]) -> float:
+    """Return the seconds of one LR pixel, from one frame of at most `TIMED_SIZE`."""
+    import torch
+
+    height, width = (min(side, most) for side, most in zip(size, TIMED_SIZE, strict=True))
+    lr = torch.rand(1, 3, height, width)
+    with torch.inference_mode():
+        network(lr)  # the first one is slower
+        start = time.perf_counter()
+        network(lr)
+    return (time.perf_counter() - start) / (height * width)
