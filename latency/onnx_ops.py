@@ -8,87 +8,30 @@ size is known: a constant op of a few bytes may ask for terabytes.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from latency.canonical import canonical
+from latency.costs import costs
+from latency.memory import available_bytes
 from latency.model_file import shown
+from latency.onnx_kinds import FOLDABLE, KIND_OF, SHAPERS, TRANSPARENT
 from latency.onnx_model import ModelInput, load_onnx, model_input
 from latency.ops import OpList, OpListBuilder, Shape
 
-_KINDS = {
-    "Conv": "conv",
-    "ConvTranspose": "conv_transpose",
-    "MatMul": "matmul",
-    "Gemm": "matmul",
-    "Relu": "relu",
-    "LeakyRelu": "leaky_relu",
-    "PRelu": "prelu",
-    "Clip": "clip",
-    "Min": "clip",
-    "Max": "clip",
-    "Sigmoid": "sigmoid",
-    "Tanh": "tanh",
-    "Gelu": "gelu",
-    "Swish": "silu",
-    "HardSwish": "hardswish",
-    "HardSigmoid": "hardsigmoid",
-    "Add": "add",
-    "Sub": "sub",
-    "Mul": "mul",
-    "Div": "div",
-    "Exp": "exp",
-    "Sqrt": "sqrt",
-    "Pow": "pow",
-    "Neg": "neg",
-    "BatchNormalization": "batch_norm",
-    "AveragePool": "avg_pool",
-    "MaxPool": "max_pool",
-    "GlobalAveragePool": "global_avg_pool",
-    "ReduceMean": "reduce_mean",
-    "Resize": "resize",
-    "Upsample": "resize",
-    "Concat": "concat",
-    "Pad": "pad",
-    "Slice": "slice",
-    "Split": "slice",
-    "Gather": "gather",
-    "Expand": "gather",
-    "Tile": "gather",
-    "DepthToSpace": "depth_to_space",
-    "SpaceToDepth": "space_to_depth",
-    "Transpose": "transpose",
-    "Reshape": "reshape",
-    "Flatten": "reshape",
-    "Squeeze": "reshape",
-    "Unsqueeze": "reshape",
-    "Softmax": "softmax",
-}
-_TRANSPARENT = frozenset({"Identity", "Dropout", "Cast", "QuantizeLinear", "DequantizeLinear"})
-# Nothing happens where these leave the shape as it was.
-_SHAPERS = frozenset(
-    {"Pad", "Slice", "Split", "Expand", "Tile", "Reshape", "Flatten", "Squeeze", "Unsqueeze"}
-    | {"Resize", "Upsample", "Concat"}
-)
-# What is evaluated on constants: arithmetic and shapes, no loops, nothing random, no files.
-_FOLDABLE = (
-    frozenset({"Constant", "ConstantOfShape", "Shape", "Size", "Range", "NonZero", "Where", "Cast"})
-    | {"Identity", "CastLike", "Concat", "Split", "Slice", "Gather", "GatherElements", "GatherND"}
-    | {"ScatterND", "ScatterElements", "Squeeze", "Unsqueeze", "Reshape", "Flatten", "Transpose"}
-    | {"Expand", "Tile", "Pad", "Resize", "Add", "Sub", "Mul", "Div", "Mod", "Pow", "Neg", "Abs"}
-    | {"Sign", "Floor", "Ceil", "Round", "Sqrt", "Reciprocal", "Exp", "Log", "Min", "Max", "Clip"}
-    | {"Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And", "Or", "Not", "Xor"}
-    | {"ReduceSum", "ReduceProd", "ReduceMin", "ReduceMax", "ReduceMean", "ReduceL2", "Relu"}
-    | {"Sigmoid", "Tanh", "MatMul", "Gemm", "Conv", "Trilu", "CumSum", "TopK", "DepthToSpace"}
-    | {"SpaceToDepth", "BatchNormalization", "Softmax", "LeakyRelu", "ArgMax", "ArgMin"}
-)
 MOST_FOLDED = 2**20
 """Elements that constant ops may make, beside four times what the file itself holds."""
 
+_BYTES = 4
 MOST_ELEMENTS = 2**40
 """Of one tensor: beyond, sizes that are multiplied no longer fit 64 bits."""
+
+
+class TooLargeError(ValueError):
+    """A graph asks for more memory than any machine has, or than this one has left."""
 
 
 def from_onnx(model: Any, input_size: tuple[int, int] | None = None) -> OpList:
@@ -119,6 +62,35 @@ def from_onnx(model: Any, input_size: tuple[int, int] | None = None) -> OpList:
     except (LookupError, TypeError, ArithmeticError) as error:
         # Whatever a damaged node lacks or has too much of; its attributes come in any combination.
         raise ValueError("the model is damaged: a node lacks what its op needs") from error
+
+
+def check_memory(model: Any, input_size: tuple[int, int]) -> None:
+    """Refuse a model that would exhaust memory as soon as a runtime loads it or runs it.
+
+    Of a model with ops of no known class only the constants are known; a runtime computes those
+    when it loads.
+
+    Args:
+        model: an `onnx.ModelProto` of `load_onnx`.
+        input_size: LR height and width, positive.
+
+    Raises:
+        TooLargeError: its constants, or its tensors at this size, take too much.
+    """
+    image = model_input(model)
+    _Reader(model, image, input_size).check_constants()
+    try:
+        ops = from_onnx(model, input_size)
+    except TooLargeError:
+        raise
+    except ValueError:
+        return
+    needed, left = costs(ops, _BYTES).peak_bytes, available_bytes()
+    if needed > left:
+        raise TooLargeError(
+            f"the model needs {needed / 2**30:.1f} GiB at {input_size[0]}x{input_size[1]}, "
+            f"{left / 2**30:.1f} GiB are left; give a smaller input size"
+        )
 
 
 class _Reader:
@@ -166,6 +138,18 @@ class _Reader:
         built = self.builder.build()
         return canonical(OpList(built.input_shape, built.ops, self.tensors[output]))
 
+    def check_constants(self) -> None:
+        """Evaluate what depends on constants alone, as far as that is known, for its size."""
+        for node in self.graph.node:
+            given = [one for one in node.input if one]
+            if f"{node.domain}{node.op_type}" in FOLDABLE and all(
+                one in self.constants for one in given
+            ):
+                with contextlib.suppress(ValueError, LookupError, TypeError, ArithmeticError):
+                    self._fold(node, node.op_type)
+                if self.may_fold < 0:
+                    raise TooLargeError(self._excess(node.op_type))
+
     def _read_node(self, node: Any) -> None:
         name = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
         given = [one for one in node.input if one]
@@ -173,16 +157,16 @@ class _Reader:
             raise ValueError(f"the model is damaged: '{shown(again[0])}' is written twice")
         if self.lost.intersection(given):
             # An op of no known class came before, so no shape is known any more; go on for names.
-            if name not in _KINDS and name not in _TRANSPARENT and name != "Shape":
+            if name not in KIND_OF and name not in TRANSPARENT and name != "Shape":
                 self.unknown.add(name)
             self.lost.update(node.output)
-        elif name in _TRANSPARENT:
+        elif name in TRANSPARENT:
             self._pass_through(node)
         elif all(one in self.constants for one in given):
             self._fold(node, name)
         elif name == "Shape":
             self._set_shape(node)
-        elif name in _KINDS and self._reads_known(node, given):
+        elif name in KIND_OF and self._reads_known(node, given):
             self._append(node, given)
         else:
             self.unknown.add(name)
@@ -233,16 +217,13 @@ class _Reader:
         from onnx.reference import ReferenceEvaluator
 
         given = [one for one in node.input if one]
-        if name not in _FOLDABLE:
+        if name not in FOLDABLE:
             self.unknown.add(name)
             self.lost.update(node.output)
             return
         self.may_fold -= self._folded_elements(node, given)
         if self.may_fold < 0:
-            raise ValueError(
-                f"the model's constant ops, {name} among them, make far more values than it holds; "
-                "it is damaged, or made to exhaust memory"
-            )
+            raise TooLargeError(self._excess(name))
         feeds = {one: numpy_helper.to_array(self.constants[one]) for one in given}
         try:
             with np.errstate(all="ignore"):
@@ -251,6 +232,12 @@ class _Reader:
             raise ValueError(f"the model's constant op {name} cannot be evaluated") from error
         for output, value in zip(node.output, values, strict=False):
             self._set_constant(output, value)
+
+    def _excess(self, name: str) -> str:
+        return (
+            f"the model's constant ops, {name} among them, make far more values than it holds; "
+            "it is damaged, or made to exhaust memory"
+        )
 
     def _folded_elements(self, node: Any, given: Sequence[str]) -> int:
         """Return how many elements a constant node's results have."""
@@ -290,7 +277,7 @@ class _Reader:
             if not output:
                 continue
             before, after = self._dims(given[0]), self._dims(output)
-            identity = node.op_type in _SHAPERS and before == after
+            identity = node.op_type in SHAPERS and before == after
             if identity or (node.op_type == "Transpose" and self._keeps_order(node, before)):
                 self.tensors[output] = sources[0]
             else:
@@ -299,7 +286,7 @@ class _Reader:
     def _add(
         self, node: Any, given: Sequence[str], sources: tuple[int, ...], after: tuple[int, ...]
     ) -> int:
-        kind, attributes = _KINDS[node.op_type], self._attributes(node)
+        kind, attributes = KIND_OF[node.op_type], self._attributes(node)
         shape: Shape = after[1:] if after and after[0] == 1 else after
         weights = sum(math.prod(self._dims(one)) for one in given[1:] if one in self.constants)
         if kind in ("conv", "conv_transpose"):
@@ -360,7 +347,7 @@ class _Reader:
         for output, kind in inferred.items():
             dims = [dim.dim_value for dim in kind.tensor_type.shape.dim]
             if min(dims, default=1) < 0 or math.prod(dims) > MOST_ELEMENTS:
-                raise ValueError(
+                raise TooLargeError(
                     f"{node.op_type} '{shown(node.name)}' would make '{shown(output)}' of "
                     f"{shown('x'.join(map(str, dims)))}, more than any machine holds"
                 )

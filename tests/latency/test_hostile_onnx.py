@@ -18,8 +18,9 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from latency import from_onnx
+from latency import from_onnx, onnx_ops
 from latency.onnx_model import load_onnx, model_input
+from latency.onnx_ops import TooLargeError, check_memory
 from latency.onnx_wire import MOST_FIELDS
 
 MOST_MEMORY = 64 * 2**20
@@ -308,6 +309,30 @@ def test_what_is_no_attack_is_read_as_before(tmp_path):
     for made in (model(), called, small):
         write(tmp_path, {"good": made})
         assert told(tmp_path / "good.onnx") is None
+
+
+@pytest.mark.parametrize(
+    "name", ["fill", "range", "expand", "tile", "pad", "resize", "product", "gather", "doubling"]
+)
+def test_a_runtime_gets_no_bomb_behind_ops_that_nobody_knows(name):
+    made = SENTENCES[name][0]
+    first = [helper.make_node("Erf", ["x"], ["e"]), node("NonZero", "e", out="n0")]
+    nodes = [*first, *made.graph.node]
+    del made.graph.node[:]
+    made.graph.node.extend(nodes)
+    with pytest.raises(TooLargeError, match=TOO_MUCH):
+        check_memory(made, SIZE)
+
+
+def test_a_model_that_memory_does_not_hold_is_not_run(monkeypatch):
+    unknown = model([node("Erf", "x")], source="z")
+    for made in (model(), unknown):
+        check_memory(made, SIZE)
+    with pytest.raises(TooLargeError, match="more than any machine holds"):
+        check_memory(SENTENCES["enlarged"][0], SIZE)
+    monkeypatch.setattr(onnx_ops, "available_bytes", lambda: 2**12)
+    with pytest.raises(TooLargeError, match=r"needs 0.0 GiB at 16x16.*give a smaller input size"):
+        check_memory(model(), SIZE)
 
 
 @pytest.mark.parametrize("seed", range(3))

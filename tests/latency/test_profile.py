@@ -1,11 +1,14 @@
 """Device profiles: those shipped, round trips, bad files."""
 
 import json
+import math
 
 import pytest
 
+from latency.predict import predict
 from latency.profile import Profile, load_profile, shipped_profiles
 from latency.target import PROFILE_FOLDER, Target
+from mfagan.architecture import op_list, parse
 
 GPU = PROFILE_FOLDER / "snapdragon-865-gpu.json"
 
@@ -42,6 +45,11 @@ def _with(**changes: object) -> str:
     return json.dumps({key: value for key, value in fields.items() if value is not ...})
 
 
+NESTED: list[object] = []
+for _ in range(400):
+    NESTED = [NESTED]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -70,6 +78,19 @@ def _with(**changes: object) -> str:
             _with(coefficients={"floor_ms": 1.0, "gmac_per_s": float("nan"), "gb_per_s": 1.0}),
             "gmac_per_s must be positive",
         ),
+        (_with(sizes=[[10**400, 128]]), "sizes must be pairs of positive numbers, at most 16384"),
+        (_with(gmacs=[1e-320, 1]), "gmacs must be the least and the largest"),
+        (
+            _with(coefficients={"floor_ms": 1.0, "gmac_per_s": 1e-320, "gb_per_s": 1.0}),
+            "gmac_per_s must be positive and finite, 1e-09 to 1e+12",
+        ),
+        (_with(schema=2), "it has schema 2, this version reads 1; update the toolkit"),
+        (_with(device="\x1b[31m", unit="tpu\n"), "unit must be"),
+        ('{"schema": 1, "soc": ' + "9" * 5000 + "}", "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
+        (_with(ops=NESTED), "'ops' must be"),
+        (" " * 2**21 + "{}", "more than 1048576 bytes"),
+        ("\N{LATIN SMALL LETTER E WITH ACUTE}", "is not JSON"),
         (_with(ops=["conv", "warp"]), "unknown kinds: warp"),
         (_with(interval=0), "interval must be above 0"),
         (_with(unit="tpu"), "unit must be"),
@@ -83,7 +104,18 @@ def test_bad_files_get_one_sentence(tmp_path, text, message):
     with pytest.raises(ValueError, match=r"bad\.json") as caught:
         load_profile(path)
     assert message in str(caught.value)
-    assert "\n" not in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
+def test_the_widest_profile_still_predicts_a_finite_figure(tmp_path):
+    """Whatever a profile may say, nothing overflows."""
+    extremes = {"floor_ms": 0.0, "gmac_per_s": 1e-9, "gb_per_s": 1e-9}
+    path = tmp_path / "p.json"
+    path.write_text(
+        _with(coefficients=extremes, gmacs=[1e-9, 1e-9], sizes=[[1, 1]], interval=6.9, ops=["conv"])
+    )
+    found = predict(op_list(parse("mfa_x4_w256_c9_s2"), 16384, 16384), load_profile(path))
+    assert 0 < found.low_ms < found.ms < found.high_ms < math.inf
 
 
 def test_missing_and_binary_files(tmp_path):
