@@ -8,6 +8,7 @@ torch's threads cannot be forked.
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import json
 import os
@@ -199,6 +200,7 @@ def _main() -> None:
     np.random.default_rng(0)
     resize_matrix(8, 2)
     torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))])
+    gc.freeze()  # its visits would copy the pages that the children share
     for line in sys.stdin:
         print(json.dumps(serve(json.loads(line))), flush=True)
 
