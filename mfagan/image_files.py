@@ -58,8 +58,12 @@ _FOREIGN = {
     b"<!DOCTYPE": "a web page",
     b"<html": "a web page",
 }
-_BITS_IN_DEFLATE = 1032 * 8
-"""Deflate makes at most 1032 bytes of one; a PNG pixel takes at least a bit."""
+MOST_MOVING_PIXELS = 2**25
+"""Of an animated WebP, whose canvas is allocated twice before any frame is known to fill it."""
+_INFLATED = 1032
+"""Deflate makes at most so many bytes of one."""
+_PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+"""Samples per pixel by a PNG's color type."""
 _PIXELS_IN_JPEG = 512
 """Huffman codes take a bit for a block of 64 pixels at the least; EOB runs and chroma less."""
 
@@ -106,6 +110,8 @@ def decoding(path: Path) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
+    except FailureError:
+        raise
     except MemoryError as error:
         raise FailureError(f"out of memory: '{path}' cannot be decoded") from error
     except DecompressionBombError as error:
@@ -116,6 +122,8 @@ def decoding(path: Path) -> Iterator[None]:
         reason = "it is damaged"
         if "truncated" in str(error).lower() or isinstance(error, EOFError):
             reason = "it is truncated"
+        elif "too large for" in str(error) or "text chunks" in str(error):
+            reason = "its texts or its profile unpack to too much"
         elif "unknown pixel mode" in str(error):
             reason = "its kind of pixels is not supported; save it as RGB with 8 or 16 bits"
         raise unreadable(path, reason) from error
@@ -149,15 +157,14 @@ def open_image(path: str | os.PathLike[str]) -> OpenedFile:
     if named not in (None, kind):
         notes.append(f"it is a {kind}, whatever its name says")
     with decoding(file):
+        if kind == "WebP":
+            _check_canvas(file, data)
         image = _plugin(kind, data)
         width, height = image.size
-        if width * height > MOST_PIXELS:
-            raise refuse(f"it is {width}x{height}, more than {MOST_PIXELS} pixels")
+        _check_size(file, width, height)
         _check_plausible(image, kind, data)
         if kind != "JPEG" and getattr(image, "is_animated", False):
             notes.append("only the first of its frames or pages is read")
-    if width * height > _MEMORY_CHECKED_FROM:
-        _check_memory(file, width, height)
     return OpenedFile(path=file, image=image, format=kind, data=data, notes=tuple(notes))
 
 
@@ -205,10 +212,9 @@ def _what_it_is(data: bytes) -> str:
         return f"it is {named.get(brand, 'a video')}"
     if not any(data[:4096]):
         return "it begins with nothing but zeros"
-    with suppress(UnicodeDecodeError):
-        if data[:4096].decode("utf-8", "strict").isprintable() or data[:512].isascii():
-            return "it is text"
-    return "it is no image"
+    text = data[:4096].decode("utf-8", "replace")
+    # One character may be cut in half at the end.
+    return "it is text" if "\0" not in text and text.count("\ufffd") <= 1 else "it is no image"
 
 
 def _check_plausible(image: ImageFile, kind: str, data: bytes) -> None:
@@ -216,7 +222,7 @@ def _check_plausible(image: ImageFile, kind: str, data: bytes) -> None:
     pixels, size = image.size[0] * image.size[1], len(data)
     codec = image.tile[0][0] if image.tile else ""
     if kind == "PNG":
-        enough = pixels <= size * _BITS_IN_DEFLATE
+        enough = pixels * data[24] * _PNG_CHANNELS.get(data[25], 1) <= 8 * size * _INFLATED
     elif kind == "JPEG":
         # Arithmetic coding has no least length.
         enough = pixels <= size * _PIXELS_IN_JPEG or b"\xff\xc9" in data or b"\xff\xca" in data
@@ -226,13 +232,34 @@ def _check_plausible(image: ImageFile, kind: str, data: bytes) -> None:
         raise refuse(f"it is truncated: {size} bytes cannot hold {image.size[0]}x{image.size[1]}")
 
 
-def _check_memory(file: Path, width: int, height: int) -> None:
-    # Pillow's four bytes a pixel, three of the result, and what is converted at a time.
-    needed = width * height * 8
-    if needed > available_bytes():
-        raise FailureError(
-            f"out of memory: '{file}' is {width}x{height}, which takes {needed / 2**30:.1f} GiB"
-        )
+def _check_size(file: Path, width: int, height: int, most: int = MOST_PIXELS) -> None:
+    if width * height > most:
+        raise refuse(f"it is {width}x{height}, more than {most} pixels")
+    if width * height > _MEMORY_CHECKED_FROM:
+        # Pillow's four bytes a pixel, three of the result, and what is converted at a time.
+        needed = width * height * 8
+        if needed > available_bytes():
+            raise FailureError(
+                f"out of memory: '{file}' is {width}x{height}, which takes {needed / 2**30:.1f} GiB"
+            )
+
+
+def _check_canvas(file: Path, data: bytes) -> None:
+    """Check the size that a WebP's first chunk gives: libwebp allocates it when it is opened."""
+
+    def number(start: int, length: int) -> int:
+        return int.from_bytes(data[start : start + length], "little")
+
+    kind = data[12:16]
+    if kind == b"VP8X":
+        moving = bool(number(20, 1) & 2)
+        most = MOST_MOVING_PIXELS if moving else MOST_PIXELS
+        _check_size(file, number(24, 3) + 1, number(27, 3) + 1, most)
+    elif kind == b"VP8L":
+        sides = number(21, 4)
+        _check_size(file, (sides & 0x3FFF) + 1, (sides >> 14 & 0x3FFF) + 1)
+    else:
+        _check_size(file, number(26, 2) & 0x3FFF, number(28, 2) & 0x3FFF)
 
 
 @cache
