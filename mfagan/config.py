@@ -244,7 +244,7 @@ def _keys(component: type) -> list[str]:
 
 def _unknown_table(table: str, values: object) -> str:
     if isinstance(values, Mapping):
-        return f"unknown table [{table[:60]}]{nearest(table, components())}"
+        return f"unknown table [{_cut(table)[1:-1]}]{nearest(table, components())}"
     return f"unknown key {_cut(table)} outside of every table{_place(table, '')}"
 
 
