@@ -26,6 +26,7 @@ MOST_FOLDED = 2**20
 """Elements that constant ops may make, beside four times what the file itself holds."""
 
 _BYTES = 4
+_MOST_SAID = 4096
 MOST_ELEMENTS = 2**40
 """Of one tensor: beyond, sizes that are multiplied no longer fit 64 bits."""
 
@@ -368,7 +369,7 @@ class _Reader:
                 schema,
                 node,
                 {one: self.types[one] for one in given},
-                {one: self.constants[one] for one in given if one in self.constants},
+                {one: self.constants[one] for one in given if self._says_shapes(one)},
                 opset_imports=self.opsets,
                 ir_version=self.ir_version,
             )
@@ -376,6 +377,10 @@ class _Reader:
             reason = shown(str(error).strip().splitlines()[-1], 200)
             raise ValueError(f"the model does not fit this input size: {reason}") from error
         return inferred
+
+    def _says_shapes(self, name: str) -> bool:
+        """Tell whether a shape may depend on a tensor's values: weights are never copied for it."""
+        return name in self.constants and math.prod(self.constants[name].dims) <= _MOST_SAID
 
     def _dims(self, name: str) -> tuple[int, ...]:
         return tuple(dim.dim_value for dim in self.types[name].tensor_type.shape.dim)

@@ -159,8 +159,10 @@ def _check_graph(model: Any, card: ModelCard) -> None:
     architecture = parse(card.architecture)
     pads = any(node.op_type == "Pad" for node in model.graph.node)
     for size in [card.size] if card.size else _SIZES if pads else _SIZES[:1]:
-        expected = _bare(op_list(architecture, *size))
-        found = _bare(from_onnx(model, size))
+        expected, found = op_list(architecture, *size), from_onnx(model, size)
+        if found == expected:
+            continue
+        expected, found = _bare(expected), _bare(found)
         if found != expected:
             pairs = zip_longest(found.ops, expected.ops)
             number, pair = next(
