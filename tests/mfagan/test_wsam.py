@@ -168,10 +168,36 @@ def test_a_step_that_is_not_finite_changes_nothing(perturbed):
     before = [p.detach().clone() for p in parameters]
     assert optimizer.step(closure) is None
     assert len(closure.seen) == (2 if perturbed else 1)
+    assert np.isfinite(optimizer.gradient_norm) == perturbed
     for p, b in zip(parameters, before, strict=True):
         assert torch.equal(p, b)
         assert p.grad is None
     assert not optimizer.state_dict()["state"]
+
+
+@pytest.mark.parametrize("perturbed", [False, True])
+def test_gradients_that_are_not_finite_change_nothing_and_are_told(perturbed):
+    """The losses are finite: 0 * sqrt(0) has a gradient of 0 * infinity."""
+    parameters, optimizer, _ = make(rho=0.1)
+    optimizer.step(lambda _: Losses(task=sum((p**2).sum() for p in parameters)))
+    before = copy.deepcopy(([p.detach() for p in parameters], optimizer.state_dict()))
+
+    def closure(second):
+        loss = sum((p**2).sum() for p in parameters)
+        if second == perturbed:
+            zero = parameters[0][0, 0] - parameters[0][0, 0].detach()
+            loss = loss + zero.sqrt() * 0
+        assert torch.isfinite(loss)
+        return Losses(task=loss)
+
+    assert optimizer.step(closure) is None
+    told = optimizer.perturbed_gradient_norm if perturbed else optimizer.gradient_norm
+    assert not np.isfinite(told)
+    assert np.isfinite(optimizer.gradient_norm) == perturbed
+    assert all(map(torch.equal, before[0], parameters))
+    after = optimizer.state_dict()["state"]
+    for index, values in before[1]["state"].items():
+        assert all(torch.equal(values[name], after[index][name]) for name in values)
 
 
 def test_weights_come_back_when_the_second_pass_raises():
