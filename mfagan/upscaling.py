@@ -7,6 +7,7 @@ large = mfagan.upscale(image, model)  # (H, W, 3) uint8 or uint16 RGB in, scale 
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from latency.commandline import FailureError
 from latency.memory import available_bytes
 from mfagan.model import TILE, Model, WindowMemoryError
-from mfagan.tiling import Tile
+from mfagan.tiling import Tile, Window
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,7 +49,8 @@ def upscale(
         model: from `load` or `torch_model`.
         tile: side of a tile's core, LR pixels, at least 1.
         on_tile: called after every tile with the share of the image that is done, 0 to 1.
-        on_smaller_tile: told the size to which the tile is lowered; without it a UserWarning is.
+        on_smaller_tile: told at the end the size to which the tile was lowered; without it,
+            a UserWarning says so.
 
     Returns:
         (H * scale, W * scale, 3) of the same type, RGB.
@@ -59,10 +61,11 @@ def upscale(
     """
     _check_image(image)
     result = _allocate(image, model.scale)
+    given = tile
     while True:
         try:
             _fill(result, image, model, tile, on_tile)
-            return result
+            break
         except WindowMemoryError as error:
             smaller = min(tile, max(image.shape[:2])) // 2
             if model.size is not None:
@@ -73,15 +76,16 @@ def upscale(
                     "network"
                 ) from error
         tile = smaller
-        if on_smaller_tile is not None:
-            on_smaller_tile(tile)
-        else:
-            warnings.warn(smaller_tile_sentence(tile), UserWarning, stacklevel=2)
+    if tile != given and on_smaller_tile is not None:
+        on_smaller_tile(tile)
+    elif tile != given:
+        warnings.warn(smaller_tile_sentence(tile), UserWarning, stacklevel=2)
+    return result
 
 
 def smaller_tile_sentence(tile: int) -> str:
     """Return what a user is told when tiles are made smaller."""
-    return f"out of memory: going on with tiles of {tile} LR pixels; the result is the same"
+    return f"out of memory: tiles were lowered to {tile} LR pixels; the result is the same"
 
 
 def upscale_picture(
@@ -134,13 +138,25 @@ def upscale_tiles(
     levels = np.float32(np.iinfo(image.dtype).max)
     for part in plan:
         window = part.window
-        pixels = image[window.slices]
-        missing = (window.height - pixels.shape[0], window.width - pixels.shape[1])
-        if any(missing):
-            pixels = np.pad(pixels, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="edge")
-        lr = np.ascontiguousarray(pixels.transpose(2, 0, 1)[None]).astype(np.float32)
         rows, columns = part.core.inside(window).scaled(model.scale)
-        yield part, model(lr / levels)[0, :, rows, columns]
+        with _refusing(window, model):
+            pixels = image[window.slices]
+            missing = (window.height - pixels.shape[0], window.width - pixels.shape[1])
+            if any(missing):
+                pixels = np.pad(pixels, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="edge")
+            lr = np.ascontiguousarray(pixels.transpose(2, 0, 1)[None]).astype(np.float32)
+            sr = model(lr / levels)[0, :, rows, columns]
+        yield part, sr
+
+
+@contextlib.contextmanager
+def _refusing(window: Window, model: Model) -> Iterator[None]:
+    """Turn NumPy's want of memory around a window into that of the window."""
+    try:
+        yield
+    except MemoryError as error:
+        size = (window.height, window.width)
+        raise WindowMemoryError(size, fixed=model.size is not None) from error
 
 
 def _fill(
@@ -155,8 +171,9 @@ def _fill(
     levels = np.float32(np.iinfo(image.dtype).max)
     done = 0
     for part, sr in upscale_tiles(image, model, tile=tile):
-        rounded = np.floor(np.clip(sr, 0, 1) * levels + np.float32(0.5))
-        result[part.core.scaled(model.scale)] = rounded.astype(image.dtype).transpose(1, 2, 0)
+        with _refusing(part.window, model):
+            rounded = np.floor(np.clip(sr, 0, 1) * levels + np.float32(0.5))
+            result[part.core.scaled(model.scale)] = rounded.astype(image.dtype).transpose(1, 2, 0)
         done += part.core.height * part.core.width
         if on_tile is not None:
             on_tile(done / (image.shape[0] * image.shape[1]))
