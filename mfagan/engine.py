@@ -98,7 +98,11 @@ def train_stage(stage: Stage, steps: int, about: About, place: Workplace) -> Pat
 def _diverged(stage: str, step: int, recorder: Recorder, folder: RunFolder) -> str:
     """Return the sentence for a stage that gave up."""
     good = folder.newest_checkpoint(stage)
-    saved = f"the last good checkpoint is '{good}'" if good else "no checkpoint was written yet"
+    saved = (
+        f"the last good checkpoint is '{good}'"
+        if good
+        else "no checkpoint of this stage was written yet"
+    )
     flag = "" if stage == "finetune" else f" (--{stage}-lr)"
     return (
         f"{MAX_SKIPPED} steps in a row were not finite: stage {stage}, step {step + 1}, learning "

@@ -30,7 +30,7 @@ def explain_out_of_memory(stage: str, architecture: str, config: TrainConfig) ->
     try:
         yield
     except Exception as error:
-        if not (out_of_memory(error) or any(words in str(error).lower() for words in _CUDA)):
+        if not _is_want_of_memory(error):
             raise
         data, width = config.data, getattr(parse(architecture), "width", None)
         asked = _ASKED.search(str(error))
@@ -39,6 +39,28 @@ def explain_out_of_memory(stage: str, architecture: str, config: TrainConfig) ->
             f"{width}{f' ({_readable(asked[1])} asked for)' if asked else ''}; "
             f"{_advice(stage, config)}, or go on with the same command where there is more memory"
         ) from error
+
+
+@contextlib.contextmanager
+def explain_too_many_photographs(config: TrainConfig) -> Iterator[None]:
+    """Turn want of memory while photographs are read into a sentence that says what to lower.
+
+    Raises:
+        FailureError: Python, NumPy or torch ran out of memory.
+    """
+    try:
+        yield
+    except Exception as error:
+        if not _is_want_of_memory(error):
+            raise
+        raise FailureError(
+            "out of memory while the photographs were read, of which up to "
+            f"{config.data.cache_mib} MiB are kept; lower --cache-mib, or remove the largest ones"
+        ) from error
+
+
+def _is_want_of_memory(error: Exception) -> bool:
+    return out_of_memory(error) or any(words in str(error).lower() for words in _CUDA)
 
 
 def _advice(stage: str, config: TrainConfig) -> str:

@@ -22,6 +22,7 @@ from mfagan.config import TrainConfig
 from mfagan.discriminator import PatchDiscriminator, parse_discriminator
 from mfagan.engine import Workplace
 from mfagan.generator import Generator
+from mfagan.out_of_memory import explain_too_many_photographs
 from mfagan.photos import PhotoCrops, refuse_nested, split_photos, validation_pairs
 from mfagan.rrdb import RRDBNet
 from mfagan.run_folder import RunFolder, holds_another_run, is_finished, read_metrics
@@ -270,7 +271,8 @@ def _open_workplace(
         cache_bytes=data.cache_mib << 20,
     )
     stop.where = "while the photographs were checked"
-    crops.check(silent=silent)
+    with explain_too_many_photographs(config):
+        crops.check(silent=silent)
     stop.where = "before the first step"
     return Workplace(
         folder=RunFolder(out, config, force=force),

@@ -181,3 +181,13 @@ def test_a_supernet_is_told_its_widths_and_another_error_stays_itself(train, mon
     before(monkeypatch, engine, "_batch", raises(RuntimeError("a defect")))
     with pytest.raises(RuntimeError, match="a defect"):
         train(network=network)
+
+
+def test_photographs_that_do_not_fit_are_told_of_their_cache(train, tmp_path, monkeypatch):
+    before(monkeypatch, PhotoCrops, "check", raises(MemoryError()))
+    with pytest.raises(FailureError, match="up to 2048 MiB are kept; lower --cache-mib, or"):
+        train()
+    assert not (tmp_path / "out").exists()
+    before(monkeypatch, PhotoCrops, "check", raises(ValueError("bad photograph")))
+    with pytest.raises(ValueError, match="bad photograph"):
+        train()
