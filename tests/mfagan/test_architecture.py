@@ -155,10 +155,33 @@ def test_the_default_space_keeps_the_reductions():
 
 def test_space_round_trips_and_refuses_nonsense():
     assert SearchSpace.from_json(SMALL.to_json()) == SMALL
-    for text in ("", "[]", "{}", '{"scale": 4, "widths": 3}', '{"scale": 4, "depth": [1]}'):
+    whole = SMALL.to_json()
+    for text in (
+        *("", "[]", "{}", '{"scale": 4, "widths": 3}', '{"scale": 4, "depth": [1]}'),
+        *("[" * 10**5, whole.replace("4", "9" * 5000, 1), whole.replace("4", "4.0", 1)),
+        *(whole.replace("[16, 24]", other) for other in ("[16.5]", '["16"]', "[true]", "{}")),
+        whole.replace("}", ', "more": [1]}'),
+    ):
         with pytest.raises(ValueError, match="not a search space"):
             SearchSpace.from_json(text)
     with pytest.raises(ValueError, match="ascending"):
         dataclasses.replace(SMALL, widths=(24, 16))
     with pytest.raises(ValueError, match="no architecture of the space"):
         dataclasses.replace(SMALL, widths=(128,))
+    with pytest.raises(ValueError, match=r"has 293,888 outlines, at most 100,000 are allowed"):
+        SearchSpace(widths=tuple(range(1, 257)))
+    with pytest.raises(ValueError, match="width must be 1 to 256, got -1"):
+        dataclasses.replace(SMALL, widths=(-1, 16))
+
+
+@pytest.mark.parametrize("text", ["w.pth", "/runs/gan.PT", "model.ckpt", "x.pkl"])
+def test_a_pickle_is_no_architecture(text):
+    with pytest.raises(ValueError, match=r"never read; give weights as \.safetensors"):
+        parse(text)
+
+
+def test_what_is_shown_of_a_string_is_short_and_printable():
+    with pytest.raises(ValueError, match="is not an architecture") as caught:
+        parse("mfa_\x1b[31m\n" + "x" * 10**6)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 400
