@@ -1,3 +1,5 @@
+import warnings
+
 import numpy as np
 import pytest
 
@@ -80,3 +82,40 @@ def test_mistakes(tmp_path, photos):
         split_photos(tmp_path / "single")
     with pytest.raises(ValueError, match="smaller than a crop of 256 pixels"):
         crops(photos, patch=64).draw("pixel", 0)
+
+
+def test_all_bad_photographs_are_named_before_the_first_step(tmp_path, photos):
+    (photos / "empty.png").touch()
+    (photos / "text.jpg").write_text("no photograph")
+    write_image(photos / "small.png", np.zeros((9, 99, 3), np.uint8))
+    for index in range(3):
+        (photos / f"z{index}.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    with pytest.raises(ValueError, match="6 of 10 photographs cannot be used: ") as caught:
+        crops(photos).check(silent=True)
+    text = str(caught.value)
+    assert "\n" not in text
+    assert "empty.png' cannot be read as an image: it is empty; '" in text
+    assert (
+        "small.png' is 99x9, smaller than a crop of 32 pixels; remove it or lower --patch" in text
+    )
+    assert "text.jpg' cannot be read as an image: it is text" in text
+    assert text.endswith("; and 3 more")
+    write_image(tmp_path / "flat.png", np.zeros((64, 64, 3), np.uint8))
+    files = [photos / "0.png", photos / "empty.png", tmp_path / "flat.png", photos / "gone.png"]
+    with pytest.raises(ValueError, match="3 of 4 photographs for validation cannot") as caught:
+        validation_pairs(files, 4)
+    assert "flat.png' is flat" in str(caught.value)
+    assert "gone.png' is not a file" in str(caught.value)
+
+
+def test_notes_of_all_photographs_are_one_warning(photos):
+    for index in range(5):
+        (photos / f"n{index}.jpg").write_bytes((photos / "0.png").read_bytes())
+    checked = crops(photos, cache_bytes=1)
+    with pytest.warns(UserWarning, match="^5 of 9 photographs: ") as said:
+        checked.check(silent=True)
+    assert len(said) == 1
+    assert str(said[0].message).count("it is a PNG, whatever its name says") == 3
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        checked.draw("pixel", 0)
