@@ -72,6 +72,8 @@ def _checked_bytes(path: Path) -> bytes:
                 raise ValueError(f"'{path}' is not an ONNX file: it is {kind}")
             try:
                 check_fields(mapped)
+            except UnicodeDecodeError:
+                raise  # which is a ValueError, too
             except ValueError as error:
                 raise ValueError(f"'{path}' {error}") from error
             return mapped[:]

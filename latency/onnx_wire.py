@@ -18,6 +18,7 @@ _FIXED = {_EIGHT: 8, _FOUR: 4}
 # Numbers of one byte become eight when such a list is parsed.
 _PACKED_PER_FIELD = 16
 
+_NUMBERS, _TEXT, _BYTES = "numbers", "text", "bytes"
 _Table = dict[int, Any]
 
 
@@ -25,6 +26,7 @@ def check_fields(data: bytes | mmap.mmap) -> None:
     """Refuse an `onnx.ModelProto` that is cut short or of more fields than `MOST_FIELDS`.
 
     Raises:
+        UnicodeDecodeError: a text in it is not UTF-8.
         ValueError: with a clause on why, to follow the file's name.
     """
     import onnx
@@ -45,8 +47,10 @@ def check_fields(data: bytes | mmap.mmap) -> None:
                 inner = table.get(tag >> 3)
                 if isinstance(inner, dict):
                     stack.append((position, position + length, inner))
-                elif inner:
+                elif inner == _NUMBERS:
                     left -= length // _PACKED_PER_FIELD
+                elif inner == _TEXT:
+                    data[position : min(position + length, end)].decode()
                 position += length
             elif kind == _VARINT:
                 _, position = _varint(data, position, end)
@@ -75,7 +79,7 @@ def _varint(data: bytes | mmap.mmap, position: int, end: int) -> tuple[int, int]
 
 
 def _table(descriptor: Any, tables: dict[str, _Table]) -> _Table:
-    """Return by field number: the table of a message, or whether it is a list of varints."""
+    """Return by field number: the table of a message, or what else the field's bytes are."""
     from google.protobuf.descriptor import FieldDescriptor  # type: ignore[import-untyped]
 
     if descriptor.full_name in tables:
@@ -86,6 +90,8 @@ def _table(descriptor: Any, tables: dict[str, _Table]) -> _Table:
     for field in descriptor.fields:
         if field.message_type is not None:
             table[field.number] = _table(field.message_type, tables)
+        elif field.type == kinds.TYPE_STRING:
+            table[field.number] = _TEXT
         else:
-            table[field.number] = field.cpp_type in whole
+            table[field.number] = _NUMBERS if field.cpp_type in whole else _BYTES
     return table

@@ -149,6 +149,10 @@ SENTENCES = {
     "safetensors": (b"\x40" + b"\0" * 7 + b'{"a":1}' + b" " * 57, "it is a .safetensors file"),
     "pickle": (b"\x80\x04\x95\x10\0\0\0", "could run code when opened and is never read"),
     "picture": (b"\x89PNG\r\n\x1a\n" + b"\0" * 20, "it is a picture"),
+    "utf-8": (
+        WHOLE.replace(field(2, b"g"), field(2, b"\xff")),
+        "is not an ONNX file, or is damaged",
+    ),
     "no-graph": (b"\x08\x0a", "it holds no graph"),
     # Weights elsewhere
     "external": (model(constants=[("", external())]), "external data"),
