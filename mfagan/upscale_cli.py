@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 from latency.commandline import FailureError, Parser, add_common_flags, positive_int, run
 from latency.memory import available_bytes
 from latency.progress import Progress
+from latency.terminal import fail, warn
 from mfagan.images import LOSSY, check_writable, what_is_lost, write_picture
 from mfagan.model import TILE, Model, load
 from mfagan.upscale_plan import plan_files
@@ -76,9 +76,9 @@ def _upscale(arguments: argparse.Namespace) -> int:
     )
     if model.size is not None and arguments.tile != TILE:
         size = "x".join(map(str, model.size))
-        _warn(f"--tile has no effect, the model takes {size} only")
+        warn(PROGRAM, f"--tile has no effect, the model takes {size} only")
     if arguments.quality and not any(target.suffix.lower() in LOSSY for _, target in jobs):
-        _warn(f"--quality has no effect: no result is one of {', '.join(LOSSY)}")
+        warn(PROGRAM, f"--quality has no effect: no result is one of {', '.join(LOSSY)}")
     work = _Work(model=model, tile=arguments.tile, quality=arguments.quality, silent=arguments.json)
     if jobs == [(Path(arguments.input[0]), Path(arguments.output))]:
         work.single(*jobs[0])
@@ -128,7 +128,7 @@ class _Work:
                 except (ValueError, OSError, FailureError, MemoryError) as error:
                     reason = " ".join(_text(error).split())
                     self.failed[source] = reason
-                    print(f"{PROGRAM}: {reason}", file=sys.stderr)
+                    fail(PROGRAM, reason)
                 progress.update(source.name)
 
     def _file(
@@ -149,7 +149,7 @@ class _Work:
             )
         for note in (*picture.notes, what_is_lost(target, picture)):
             if note is not None:
-                _warn(f"'{source}': {note}")
+                warn(PROGRAM, f"'{source}': {note}")
         large = upscale_picture(
             picture,
             self.model,
@@ -162,14 +162,10 @@ class _Work:
 
     def _lower_tile(self, tile: int) -> None:
         self.tile = tile
-        _warn(smaller_tile_sentence(tile))
+        warn(PROGRAM, smaller_tile_sentence(tile))
 
 
 def _text(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"'{error.filename}': {error.strerror}" if error.filename else error.strerror
     return str(error) or "out of memory"
-
-
-def _warn(text: str) -> None:
-    print(f"{PROGRAM}: warning: {text}", file=sys.stderr)
