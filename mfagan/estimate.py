@@ -30,6 +30,8 @@ ROUND = 3
 MEASURED_SECONDS = 1.5
 """Measuring a stage stops after the round that reaches this."""
 MOST_ROUNDS = 10
+GROWTH = 4
+"""From one measured batch to the next, up to the configured one while that takes seconds."""
 _TRAINING_FACTOR = 2
 """A crop's step keeps about so many times the convolutions' outputs."""
 
@@ -133,20 +135,24 @@ def measure_stage(
     wanted = crops.batch
     try:
         crops.batch = 1
-        _round(train, device)  # the first steps of a size are slower: memory, choice of kernels
-        single, at_one = _round(train, device) / ROUND, peak_bytes()
-        crops.batch = max(min(wanted, 2), min(wanted, int(MEASURED_SECONDS / ROUND / single)))
-        _round(train, device)
-        rounds = [_round(train, device)]
-        while sum(rounds) < MEASURED_SECONDS and len(rounds) < MOST_ROUNDS:
-            rounds.append(_round(train, device))
+        fastest, at_one = _warm_round(train, device), peak_bytes()
+        while crops.batch < wanted:
+            if GROWTH * fastest > 2 * MEASURED_SECONDS:
+                fastest = min(fastest, _round(train, device))  # it may have been a bad moment
+            if GROWTH * fastest > 2 * MEASURED_SECONDS:
+                break
+            crops.batch = min(wanted, GROWTH * crops.batch)
+            fastest = _warm_round(train, device)
+        rounds, spent = 1, fastest
+        while spent < MEASURED_SECONDS and rounds < MOST_ROUNDS:
+            rounds, took = rounds + 1, _round(train, device)
+            fastest, spent = min(fastest, took), spent + took
         measured, at_measured = crops.batch, peak_bytes()
     finally:
         crops.batch = wanted
-    # Time and memory rise linearly with the batch.
-    seconds = min(rounds) / ROUND  # the others may have shared the machine
+    # Above the measured batch, time is taken to rise with the crops, memory as it rose so far.
+    step_seconds = fastest / ROUND * wanted / measured
     more = (wanted - measured) / max(1, measured - 1)
-    step_seconds = seconds + more * max(0.0, seconds - single)
     memory = at_measured + more * max(0, at_measured - at_one)
     network, scale = averaged.network, config.data.scale
     space = getattr(network, "space", None)
@@ -165,7 +171,7 @@ def measure_stage(
         name=stage.name,
         steps=left,
         step_seconds=step_seconds,
-        measured_steps=len(rounds) * ROUND,
+        measured_steps=rounds * ROUND,
         measured_batch=measured,
         validations=-(-steps // every) - done // every if left else 0,
         validation_seconds=check * share,
@@ -243,6 +249,11 @@ def _check_one_crop(stage: Stage, patch: int, device: torch.device) -> None:
             f"one crop of {patch}x{patch} LR pixels needs about {shown_bytes(needed)} in the "
             f"{stage.name} stage and {shown_bytes(left)} are available; lower --patch"
         )
+
+
+def _warm_round(train: Callable[[int], object], device: torch.device) -> float:
+    """Return the time of the faster of two rounds: the first of a size chooses kernels."""
+    return min(_round(train, device), _round(train, device))
 
 
 def _round(train: Callable[[int], object], device: torch.device) -> float:
