@@ -93,7 +93,15 @@ def _session(model: Any, file: Path, threads: int, device: str) -> Any:
     unreadable = (states.InvalidProtobuf, states.InvalidArgument, states.InvalidGraph)
     model.DiscardUnknownFields()  # what the installed onnx does not know was not checked
     try:
-        return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=providers)
+        return onnxruntime.InferenceSession(
+            model.SerializeToString(),
+            options,
+            providers=providers,
+            # With one provider there is nothing to fall back to, and the attempt is printed.
+            enable_fallback=int(len(providers) > 1),
+        )
+    except UnicodeDecodeError as error:  # of its own message, which quotes the file
+        raise ValueError(f"'{file}' is not an ONNX file that can be run") from error
     except (*unreadable, states.Fail, states.NotImplemented, states.RuntimeException) as error:
         reason = shown(str(error).split(" : ")[-1].strip(), 200)
         raise ValueError(f"'{file}' is not an ONNX file that can be run: {reason}") from error
