@@ -80,7 +80,7 @@ def _upscale(arguments: argparse.Namespace) -> int:
     if arguments.quality and not any(target.suffix.lower() in LOSSY for _, target in jobs):
         warn(PROGRAM, f"--quality has no effect: no result is one of {', '.join(LOSSY)}")
     work = _Work(model=model, tile=arguments.tile, quality=arguments.quality, silent=arguments.json)
-    if jobs == [(Path(arguments.input[0]), Path(arguments.output))]:
+    if [source for source, _ in jobs] == [Path(text) for text in arguments.input[:1]]:
         work.single(*jobs[0])
     else:
         work.several(jobs)
