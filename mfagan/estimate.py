@@ -44,7 +44,7 @@ class StageEstimate:
         name: of the stage.
         steps: that are still to be done.
         step_seconds: of one step at the configured batch.
-        measured_steps: of which the fastest round gave `step_seconds`.
+        measured_steps: of which the fastest ones gave `step_seconds`.
         measured_batch: crops of a measured step; fewer than configured where those take too long.
         validations: that are still to be done.
         validation_seconds: of one.
@@ -135,23 +135,24 @@ def measure_stage(
     wanted = crops.batch
     try:
         crops.batch = 1
-        fastest, at_one = _warm_round(train, device), peak_bytes()
+        fastest, at_one = _two_rounds(train, device), peak_bytes()
         while crops.batch < wanted:
-            if GROWTH * fastest > 2 * MEASURED_SECONDS:
-                fastest = min(fastest, _round(train, device))  # it may have been a bad moment
-            if GROWTH * fastest > 2 * MEASURED_SECONDS:
+            if GROWTH * sum(fastest) > 2 * MEASURED_SECONDS:  # it may have been a bad moment
+                fastest = list(map(min, fastest, _round(train, device)))
+            if GROWTH * sum(fastest) > 2 * MEASURED_SECONDS:
                 break
             crops.batch = min(wanted, GROWTH * crops.batch)
-            fastest = _warm_round(train, device)
-        rounds, spent = 1, fastest
+            fastest = _two_rounds(train, device)
+        rounds, spent = 2, sum(fastest)
         while spent < MEASURED_SECONDS and rounds < MOST_ROUNDS:
-            rounds, took = rounds + 1, _round(train, device)
-            fastest, spent = min(fastest, took), spent + took
+            took = _round(train, device)
+            rounds, spent = rounds + 1, spent + sum(took)
+            fastest = list(map(min, fastest, took))
         measured, at_measured = crops.batch, peak_bytes()
     finally:
         crops.batch = wanted
     # Above the measured batch, time is taken to rise with the crops, memory as it rose so far.
-    step_seconds = fastest / ROUND * wanted / measured
+    step_seconds = sum(fastest) / ROUND * wanted / measured
     more = (wanted - measured) / max(1, measured - 1)
     memory = at_measured + more * max(0, at_measured - at_one)
     network, scale = averaged.network, config.data.scale
@@ -251,13 +252,13 @@ def _check_one_crop(stage: Stage, patch: int, device: torch.device) -> None:
         )
 
 
-def _warm_round(train: Callable[[int], object], device: torch.device) -> float:
-    """Return the time of the faster of two rounds: the first of a size chooses kernels."""
-    return min(_round(train, device), _round(train, device))
+def _two_rounds(train: Callable[[int], object], device: torch.device) -> list[float]:
+    """Return the faster time of each step of two rounds: the first of a size chooses kernels."""
+    return list(map(min, _round(train, device), _round(train, device)))
 
 
-def _round(train: Callable[[int], object], device: torch.device) -> float:
-    return sum(_seconds(train, step, device) for step in range(ROUND))
+def _round(train: Callable[[int], object], device: torch.device) -> list[float]:
+    return [_seconds(train, step, device) for step in range(ROUND)]
 
 
 def _seconds(work: Callable[[int], object], step: int, device: torch.device) -> float:
