@@ -252,11 +252,12 @@ def _print_costs(figures: Costs) -> None:
 
 
 def _print_breakdown(prediction: Prediction, every_op: bool) -> None:
+    total = prediction.ms or 1.0  # ops that are all free have no share of nothing
     if every_op:
         print(f"{'op':>5} {'kind':16} {'output':>16} {'ms':>9} {'share':>6}")
         for part in prediction.breakdown:
             shape = "x".join(map(str, part.shape))
-            share = part.ms / prediction.ms
+            share = part.ms / total
             print(f"{part.op:5} {part.kind:16} {shape:>16} {part.ms:9.3f} {share:6.1%}")
         return
     sums: dict[str, tuple[int, float]] = {}
@@ -265,7 +266,7 @@ def _print_breakdown(prediction: Prediction, every_op: bool) -> None:
         sums[part.kind] = (count + 1, ms + part.ms)
     print(f"{'kind':16} {'ops':>5} {'ms':>9} {'share':>6}")
     for kind, (count, ms) in sorted(sums.items(), key=lambda item: -item[1][1]):
-        print(f"{kind:16} {count:5} {ms:9.3f} {ms / prediction.ms:6.1%}")
+        print(f"{kind:16} {count:5} {ms:9.3f} {ms / total:6.1%}")
 
 
 if __name__ == "__main__":

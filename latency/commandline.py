@@ -23,7 +23,7 @@ from latency.terminal import accept_every_name, fail, warnings_as_lines
 from latency.terminal import warn as warn
 
 DISTRIBUTION = "mfagan"
-INTERRUPTED = 130
+INTERRUPTED, TERMINATED = 130, 143
 THREADS_PER_CORE = 4
 """`--threads` may ask for so many times the cores there are; far more of them only hang."""
 _MEMORY_FLAGS = ("--tile", "--batch", "--patch")
@@ -59,18 +59,27 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, *args: object, **kwargs: object) -> None:
         kwargs.setdefault("formatter_class", argparse.ArgumentDefaultsHelpFormatter)
         kwargs.setdefault("allow_abbrev", False)
+        self._words: list[str] = []
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+
+    def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
+        """Parse what is known; remember the words, for the sentence of an error."""
+        self._words = list(sys.argv[1:] if args is None else args)
+        return super().parse_known_args(self._words, namespace)  # type: ignore[no-untyped-call]
 
     def parse_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
         """Parse, and refuse unknown arguments with the nearest flag."""
         parsed, unknown = self.parse_known_args(args, namespace)
         if unknown:
-            flag = unknown[0].split("=")[0]
-            self.error(f"unknown argument '{flag}'{nearest(flag, self._known(parsed))}")
+            self.error(_unknown(unknown[0], self._known(parsed)))
         return parsed
 
     def error(self, message: str) -> NoReturn:
         """Print one sentence and exit with status 2."""
+        known = self._option_string_actions
+        wrong = [w for w in self._words if w.startswith("--") and w.split("=")[0] not in known]
+        if wrong and " are required: " in message:  # the required flag may be the misspelt one
+            message = _unknown(wrong[0], known)
         fail(self.prog, f"{message} (--help shows the usage)")
         self.exit(2)
 
@@ -89,6 +98,11 @@ class Parser(argparse.ArgumentParser):
                 chosen = action.choices.get(getattr(parsed, action.dest, None) or "")
                 flags += chosen._option_string_actions if chosen else action.choices
         return flags
+
+
+def _unknown(word: str, known: Iterable[str]) -> str:
+    flag = word.split("=")[0]
+    return f"unknown argument '{flag}'{nearest(flag, known)}"
 
 
 def add_common_flags(parser: argparse.ArgumentParser, *names: str) -> None:
@@ -238,9 +252,9 @@ def _run(parser: argparse.ArgumentParser, command: Command, argv: Sequence[str] 
     try:
         with _sigterm_as_interrupt(), warnings_as_lines(parser.prog):
             return command(arguments)
-    except TerminatedError:
-        fail(parser.prog, "terminated")
-        return 128 + signal.SIGTERM
+    except TerminatedError as interrupt:
+        fail(parser.prog, str(interrupt) or "terminated")
+        return TERMINATED
     except KeyboardInterrupt as interrupt:
         fail(parser.prog, str(interrupt) or "interrupted")
         return INTERRUPTED

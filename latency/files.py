@@ -16,8 +16,14 @@ from latency.commandline import FailureError
 
 
 def unwritable(path: Path, error: OSError) -> OSError:
-    """Return an error of the same kind whose message names the file."""
-    return OSError(error.errno, f"'{path}' cannot be written: {error.strerror or error}")
+    """Return an error whose message names the file that a user knows of.
+
+    It is an OSError and none of its children, even where a folder has vanished: what cannot be
+    written is the machine's failure, not a file that the user named wrongly.
+    """
+    named = OSError(f"'{path}' cannot be written: {error.strerror or error}")
+    named.errno = error.errno
+    return named
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ from typing import Any
 from latency.commandline import FailureError, out_of_memory
 from latency.measurement import Measurement
 from latency.onnx_model import load_onnx, model_input
+from latency.onnx_ops import check_memory
 from latency.progress import Progress
 from latency.target import PRECISIONS
 
@@ -59,6 +60,7 @@ def measure(
     image = model_input(model)
     height, width = size or image.fixed_size or DEFAULT_SIZE
     image.check((height, width))
+    check_memory(model, (height, width))
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -66,7 +68,7 @@ def measure(
     started = time.perf_counter()
     try:
         session = ort.InferenceSession(
-            path.read_bytes(), options, providers=["CPUExecutionProvider"]
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
     except Exception as error:
         raise FailureError(f"ONNX Runtime cannot load '{path}': {_sentence(error)}") from error

@@ -7,9 +7,15 @@ import signal
 from collections.abc import Iterator
 from types import FrameType
 
+from latency.commandline import TerminatedError
+
 
 class InterruptedRunError(KeyboardInterrupt):
     """A run was stopped by a signal; what was done is saved."""
+
+
+class TerminatedRunError(InterruptedRunError, TerminatedError):
+    """The signal was SIGTERM."""
 
 
 class Stop:
@@ -51,7 +57,8 @@ class Stop:
         """
         if self._number is not None:
             name = signal.Signals(self._number).name
-            raise InterruptedRunError(f"stopped by {name} {self.where}; the same command goes on")
+            kind = TerminatedRunError if self._number == signal.SIGTERM else InterruptedRunError
+            raise kind(f"stopped by {name} {self.where}; the same command goes on")
 
     def note(self, number: int, _frame: FrameType | None) -> None:
         """Handle a signal; all after the first are ignored, so that they break no clean-up."""

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from latency.commandline import (
     INTERRUPTED,
+    TERMINATED,
     FailureError,
     Parser,
     TerminatedError,
@@ -96,7 +97,7 @@ def run_command(name: str, *arguments: str | Path) -> None:
     except KeyboardInterrupt:
         process.wait()  # the command got the signal too: it saves, and says how to go on
         raise
-    if status == INTERRUPTED:
+    if status in (INTERRUPTED, TERMINATED):
         raise KeyboardInterrupt
     if status:
         raise FailureError(f"{name} ended with status {status}")

@@ -36,6 +36,8 @@ CASES = [
     ("train", "required: --out"),
     ("train --data photos", "required: --out"),
     ("train --out out", "--data is needed"),
+    ("train --data photos --uot out", "unknown argument '--uot'; did you mean '--out'"),
+    ("latency profile model.onnx --otu=out/m.jsonl", "did you mean '--out'"),
     (TRAIN + "--no-such-flag", "unknown argument '--no-such-flag'"),
     (TRAIN + "--pixel-step 3", "did you mean '--pixel-steps'"),
     (TRAIN + "--bacth 3", "did you mean '--batch'"),

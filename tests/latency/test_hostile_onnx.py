@@ -19,6 +19,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from latency import from_onnx, onnx_ops
+from latency.host import measure
 from latency.onnx_model import load_onnx, model_input
 from latency.onnx_ops import TooLargeError, check_memory
 from latency.onnx_wire import MOST_FIELDS
@@ -328,7 +329,11 @@ def test_a_runtime_gets_no_bomb_behind_ops_that_nobody_knows(name):
         check_memory(made, SIZE)
 
 
-def test_a_model_that_memory_does_not_hold_is_not_run(monkeypatch):
+def test_a_model_that_memory_does_not_hold_is_not_run(tmp_path, monkeypatch):
+    write(tmp_path, {"bomb": SENTENCES["fill"][0]})
+    monkeypatch.setattr("onnxruntime.InferenceSession", None)
+    with pytest.raises(TooLargeError, match=TOO_MUCH):
+        measure(tmp_path / "bomb.onnx", size=SIZE, threads=1, silent=True)
     unknown = model([node("Erf", "x")], source="z")
     for made in (model(), unknown):
         check_memory(made, SIZE)

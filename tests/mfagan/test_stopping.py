@@ -15,7 +15,7 @@ from mfagan.checkpoint import load_network
 from mfagan.config import resolve
 from mfagan.photos import PhotoCrops
 from mfagan.recipes import RECIPES
-from mfagan.stopping import InterruptedRunError, stop_on_signals
+from mfagan.stopping import InterruptedRunError, TerminatedRunError, stop_on_signals
 from mfagan.trainer_state import read_state
 
 TINY = {
@@ -94,7 +94,7 @@ def test_signals_while_saving_and_validating_wait(train, tmp_path, monkeypatch, 
 
 def test_a_signal_while_the_report_is_written(train, tmp_path, monkeypatch):
     before(monkeypatch, training, "write_training_report", signals(signal.SIGTERM))
-    with pytest.raises(InterruptedRunError, match="SIGTERM while the report was written; the same"):
+    with pytest.raises(TerminatedRunError, match="SIGTERM while the report was written; the same"):
         train()
     assert not (tmp_path / "out" / "summary.json").exists()
     train()
