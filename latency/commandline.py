@@ -65,11 +65,11 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
         """Parse what is known; remember the words, for the sentence of an error."""
         self._words = list(sys.argv[1:] if args is None else args)
-        return super().parse_known_args(self._words, namespace)  # type: ignore[no-untyped-call]
+        return super().parse_known_args(self._words, namespace)
 
     def parse_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
         """Parse, and refuse unknown arguments with the nearest flag."""
-        parsed, unknown = self.parse_known_args(args, namespace)
+        parsed, unknown = self.parse_known_args(args, namespace)  # type: ignore[no-untyped-call]
         if unknown:
             self.error(_unknown(unknown[0], self._known(parsed)))
         return parsed

@@ -138,6 +138,8 @@ class RrdbArchitecture:
 
 Architecture = MfaArchitecture | RrdbArchitecture
 ESRGAN = RrdbArchitecture()
+MOST_CHARACTERS = 200
+"""Of a string that is looked at; the longest architecture has a quarter of it."""
 
 
 def parse(text: str) -> Architecture:
@@ -162,6 +164,8 @@ def parse(text: str) -> Architecture:
 
 
 def _parsed(text: str) -> Architecture | None:
+    if len(text) > MOST_CHARACTERS:  # the expressions take 60 times the memory of a text
+        raise ValueError(f"it has {len(text)} characters, more than any architecture")
     if match := _MFA.fullmatch(text):
         scale, width, convolutions, branches = match.groups()
         return MfaArchitecture(

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Iterator, Sequence
-from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from latency.commandline import FailureError
-from mfagan.config import TrainConfig, differences
+from mfagan.config import TrainConfig
 from mfagan.estimate import StageEstimate, measure_stage
 from mfagan.plan import Plan
 from mfagan.resources import check_writable_folder
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
 
     from mfagan.checkpoint import About
     from mfagan.images import Image
+    from mfagan.preparation import Networks
     from mfagan.stages import Stage
 
 _LOG_LINE = 500
@@ -42,35 +42,22 @@ def plan_training(
     """
     import torch
 
-    from mfagan import training
-    from mfagan.photos import PhotoCrops, refuse_nested, split_photos, validation_pairs
+    from mfagan.preparation import new_networks, open_data, resolve_precision
+    from mfagan.run_folder import is_finished
 
-    config = training.resolve_precision(config, device)
+    config = resolve_precision(config, device)
     torch.manual_seed(config.run.seed)
-    data = config.data
-    stages = _stages(config, device)
-    first = next(stages)  # only now are architectures, teacher and discriminator checked
-    folders = [Path(text) for text in (data.data, data.validation) if text]
-    refuse_nested(out, *folders)
-    split = split_photos(*folders)
-    validation = validation_pairs(split.validation, data.scale)
-    crops = PhotoCrops(
-        split.training,
-        scale=data.scale,
-        patch=data.patch,
-        batch=data.batch,
-        seed=config.run.seed,
-        cache_bytes=data.cache_mib << 20,
-    )
+    networks = new_networks(config)
     anew = _check_folder(out, config, force=force)
     if tensorboard and importlib.util.find_spec("tensorboard") is None:
         raise FailureError("--tensorboard needs a package: pip install 'mfagan[tensorboard]'")
-    if not anew and (out / "summary.json").is_file():
+    if not anew and is_finished(out, config):
         return Plan(
             config=config, out=out, device=device.type, stages=(), extra_bytes=0,
             photographs_bytes=0,
         )  # fmt: skip
-    crops.check(silent=silent)
+    data = open_data(config, out)
+    data.crops.check(silent=silent)
     measured = tuple(
         measure_stage(
             stage,
@@ -78,98 +65,59 @@ def plan_training(
             steps=steps,
             done=0 if anew else _steps_done(out, stage.name, steps),
             config=config,
-            crops=crops,
-            validation=validation,
+            crops=data.crops,
+            validation=data.validation,
             device=device,
         )
-        for stage, about, steps in chain([first], stages)
+        for stage, about, steps in _stages(networks, config, device)
     )
     return Plan(
         config=config,
         out=out,
         device=device.type,
         stages=measured,
-        extra_bytes=_extra_bytes(config, measured, validation),
-        photographs_bytes=crops._cached_bytes(),
+        extra_bytes=_extra_bytes(config, measured, data.validation),
+        photographs_bytes=data.crops.cached_bytes,
     )
 
 
 Planned = tuple["Stage", "About", int]
 
 
-def _stages(config: TrainConfig, device: torch.device) -> Iterator[Planned]:
+def _stages(networks: Networks, config: TrainConfig, device: torch.device) -> Iterator[Planned]:
     """Yield the stages of a run, as training makes them, with the steps of each."""
-    from mfagan import training
-    from mfagan.architecture import parse
     from mfagan.checkpoint import About, build_network
-    from mfagan.gan_stage import GanStage
+    from mfagan.preparation import load_teacher
     from mfagan.rrdb import RRDBNet
-    from mfagan.stages import PixelStage
+    from mfagan.stage_runs import gan_stage, pixel_stage
 
-    schedule, network = config.schedule, config.network
-    generator, about = training._new_generator(config)
-    file = training._check_teacher(config)
-    critic = training._new_discriminator(config)
-    common: dict[str, Any] = {
-        "losses": config.loss,
-        "seed": config.run.seed,
-        "autocast": config.run.precision == "bf16",
-    }
+    schedule, generator = config.schedule, networks.generator
     teacher: RRDBNet | None = None
-    if schedule.gan_steps and network.teacher != training.NO_TEACHER:
-        if file is not None:
-            teacher = placed(training._load_teacher(file), device)
-        else:
-            architecture = parse(network.teacher)
-            built = build_network(architecture)
-            assert isinstance(built, RRDBNet)
-            teacher = placed(built, device)
-            stage = PixelStage("teacher", teacher, learning_rate=schedule.teacher_lr, **common)
-            yield stage, About(kind="teacher", architecture=network.teacher), schedule.teacher_steps
-    generator = placed(generator, device)
-    yield (
-        PixelStage("pixel", generator, learning_rate=schedule.pixel_lr, **common),
-        about,
-        schedule.pixel_steps,
-    )
+    if networks.teacher_file is not None:
+        teacher = load_teacher(networks.teacher_file)
+    elif networks.teacher is not None:
+        built = build_network(networks.teacher)
+        assert isinstance(built, RRDBNet)
+        teacher = built
+        about = About(kind="teacher", architecture=str(networks.teacher))
+        rate = schedule.teacher_lr
+        yield pixel_stage("teacher", teacher, rate, config, device), about, schedule.teacher_steps
+    rate = schedule.pixel_lr
+    stage = pixel_stage("pixel", generator, rate, config, device)
+    yield stage, networks.about, schedule.pixel_steps
     if schedule.gan_steps:
-        gan = GanStage(
-            "gan",
-            generator,
-            teacher=teacher,
-            discriminator=placed(critic, device),
-            optimizer=config.optimizer,
-            learning_rate=schedule.gan_lr,
-            **common,
-        )
-        yield gan, about, schedule.gan_steps
-
-
-def placed(network: Any, device: torch.device) -> Any:
-    """Return a network on the device, in train mode and the layout that training uses."""
-    import torch
-
-    return network.train().to(device, memory_format=torch.channels_last)
+        critic = networks.discriminator
+        gan = gan_stage("gan", generator, teacher, critic, config, device)
+        yield gan, networks.about, schedule.gan_steps
 
 
 def _check_folder(out: Path, config: TrainConfig, *, force: bool) -> bool:
-    """Check what `RunFolder` checks; return whether the run starts anew."""
-    from mfagan.run_folder import stored_config
+    """Check what a run checks of its folder; return whether it starts anew."""
+    from mfagan.run_folder import CONFIG, holds_another_run
 
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"'{out}' is a file, not a folder for a run")
+    another = holds_another_run(out, config, force=force)
     check_writable_folder(out)
-    if (out / "config.toml").exists():
-        changed = differences(config, stored_config(out))
-        if changed and not force:
-            raise ValueError(
-                f"'{out}' holds a run with another configuration ({'; '.join(changed)}); give "
-                "another --out, or --force to move that run aside and start anew"
-            )
-        return bool(changed)
-    if out.is_dir() and any(not file.name.startswith(".part-") for file in out.iterdir()):
-        raise ValueError(f"'{out}' is not empty and holds no run; give another --out")
-    return True
+    return another or not (out / CONFIG).exists()
 
 
 def _steps_done(out: Path, stage: str, steps: int) -> int:

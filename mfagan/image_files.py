@@ -60,6 +60,8 @@ _FOREIGN = {
 }
 MOST_MOVING_PIXELS = 2**25
 """Of an animated WebP, whose canvas is allocated twice before any frame is known to fill it."""
+_RAW = (".dng", ".nef", ".cr2", ".arw", ".orf", ".pef", ".rw2", ".srw", ".3fr", ".iiq")
+"""Suffixes of raw files that begin as TIFFs do."""
 _INFLATED = 1032
 """Deflate makes at most so many bytes of one."""
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
@@ -156,6 +158,8 @@ def open_image(path: str | os.PathLike[str]) -> OpenedFile:
     named = _SUFFIXES.get(file.suffix.lower())
     if named not in (None, kind):
         notes.append(f"it is a {kind}, whatever its name says")
+    if kind == "TIFF" and file.suffix.lower() in _RAW:
+        raise unreadable(file, "it is a camera's raw file, which holds only a thumbnail as TIFF")
     with decoding(file):
         if kind == "WebP":
             _check_canvas(file, data)

@@ -217,11 +217,13 @@ class PhotoCrops:
                 f"of {self.patch * self.scale} pixels; remove it or lower --patch"
             )
         self._cache[index] = photo
-        while len(self._cache) > 1 and self._cached_bytes() > self._cache_bytes:
+        while len(self._cache) > 1 and self.cached_bytes > self._cache_bytes:
             self._cache.popitem(last=False)
         return photo
 
-    def _cached_bytes(self) -> int:
+    @property
+    def cached_bytes(self) -> int:
+        """Memory that the decoded photographs take now."""
         return sum(photo.nbytes for photo in self._cache.values())
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from mfagan.checkpoint import About, read_about
+from mfagan.config import TrainConfig
 from mfagan.discriminator import PatchDiscriminator
 from mfagan.engine import Workplace, train_stage
 from mfagan.gan_stage import GanStage
@@ -33,14 +34,7 @@ def train_pixels(
     if _is_trained(path, about):
         return path
     with explain_out_of_memory(name, about.architecture, place.config):
-        stage = PixelStage(
-            name,
-            _placed(network, place),
-            learning_rate=learning_rate,
-            losses=place.config.loss,
-            seed=place.config.run.seed,
-            autocast=place.config.run.precision == "bf16",
-        )
+        stage = pixel_stage(name, network, learning_rate, place.config, place.device)
         return train_stage(stage, steps, about, place)
 
 
@@ -59,18 +53,48 @@ def train_gan(
         return path
     torch.manual_seed(place.config.run.seed)
     with explain_out_of_memory(name, about.architecture, place.config):
-        stage = GanStage(
-            name,
-            _placed(generator, place),
-            teacher=None if teacher is None else _placed(teacher, place),
-            discriminator=_placed(critic, place),
-            optimizer=place.config.optimizer,
-            losses=place.config.loss,
-            learning_rate=place.config.schedule.gan_lr,
-            seed=place.config.run.seed,
-            autocast=place.config.run.precision == "bf16",
-        )
+        stage = gan_stage(name, generator, teacher, critic, place.config, place.device)
         return train_stage(stage, steps, about, place)
+
+
+def pixel_stage(
+    name: str,
+    network: Generator | RRDBNet,
+    learning_rate: float,
+    config: TrainConfig,
+    device: torch.device,
+) -> PixelStage:
+    """Return the stage that trains a network on pixels, on the device."""
+    return PixelStage(
+        name,
+        _placed(network, device),
+        learning_rate=learning_rate,
+        losses=config.loss,
+        seed=config.run.seed,
+        autocast=config.run.precision == "bf16",
+    )
+
+
+def gan_stage(
+    name: str,
+    generator: Generator,
+    teacher: RRDBNet | None,
+    critic: PatchDiscriminator,
+    config: TrainConfig,
+    device: torch.device,
+) -> GanStage:
+    """Return the stage that trains a generator against a discriminator, on the device."""
+    return GanStage(
+        name,
+        _placed(generator, device),
+        teacher=None if teacher is None else _placed(teacher, device),
+        discriminator=_placed(critic, device),
+        optimizer=config.optimizer,
+        losses=config.loss,
+        learning_rate=config.schedule.gan_lr,
+        seed=config.run.seed,
+        autocast=config.run.precision == "bf16",
+    )
 
 
 def _is_trained(path: Path, about: About) -> bool:
@@ -97,5 +121,5 @@ def _is_trained(path: Path, about: About) -> bool:
     return True
 
 
-def _placed(network: Network, place: Workplace) -> Network:
-    return network.train().to(place.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+def _placed(network: Network, device: torch.device) -> Network:
+    return network.train().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from mfagan.architecture import MfaArchitecture
     from mfagan.generator import Generator
+    from mfagan.stages import Stage
     from nas.objective import Objective
 
 ROUGH = (
@@ -247,38 +248,21 @@ def _measure_finetune(
     """Train the architecture for a few steps, as `mfagan.training.finetune` would."""
     if not arguments.finetune_steps:
         return None
-    from mfagan.checkpoint import cut_subnet, load_discriminator, load_network
-    from mfagan.dry_run import placed
-    from mfagan.gan_stage import GanStage
-    from mfagan.stages import PixelStage, Stage
-    from mfagan.training import NO_TEACHER, resolve_precision
+    from mfagan.checkpoint import cut_subnet, load_discriminator
+    from mfagan.preparation import NO_TEACHER, load_teacher, resolve_precision
+    from mfagan.stage_runs import gan_stage, pixel_stage
 
     generator, about = cut_subnet(cut, architecture)
     config = resolve_precision(finetune_config(arguments, about), device)
-    common: dict[str, Any] = {
-        "losses": config.loss,
-        "seed": config.run.seed,
-        "autocast": config.run.precision == "bf16",
-    }
     stage: Stage
     if about.stage == "gan":
+        critic = load_discriminator(cut.with_name("gan-discriminator.safetensors"))
         teacher = None
         if config.network.teacher != NO_TEACHER:
-            teacher = placed(load_network(cut.with_name("teacher.safetensors"))[0], device)
-        stage = GanStage(
-            "finetune",
-            placed(generator, device),
-            teacher=teacher,
-            discriminator=placed(
-                load_discriminator(cut.with_name("gan-discriminator.safetensors")), device
-            ),
-            optimizer=config.optimizer,
-            learning_rate=config.schedule.gan_lr,
-            **common,
-        )
+            teacher = load_teacher(cut.with_name("teacher.safetensors"))
+        stage = gan_stage("finetune", generator, teacher, critic, config, device)
     else:
-        rate = config.schedule.pixel_lr / 2
-        stage = PixelStage("finetune", placed(generator, device), learning_rate=rate, **common)
+        stage = pixel_stage("finetune", generator, config.schedule.pixel_lr / 2, config, device)
     return measure_stage(
         stage,
         about,

@@ -24,9 +24,8 @@ from mfagan.architecture import (
     op_list,
 )
 from mfagan.page import chart, heading, page, table
-from nas.result import SearchResult, TrialRecord
+from nas.result import SCHEMA, SearchResult, TrialRecord
 
-SCHEMA = 1
 _FILES = ("report.html", "best.toml", "pareto.csv", "trials.csv", "search.json")
 _COSTS = {
     "macs": ("multiply-adds", "GMAC", 1e9),

@@ -15,6 +15,9 @@ from latency.profile import Profile, load_profile
 from mfagan.architecture import MfaArchitecture, parse
 from mfagan.space import SearchSpace
 
+SCHEMA = 1
+"""Version of search.json."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrialRecord:
@@ -209,8 +212,6 @@ def load_search(file: Path) -> dict[str, Any]:
     Raises:
         ValueError: it is none, or was written by a newer version.
     """
-    from nas.report import SCHEMA
-
     try:
         data = json.loads(file.read_bytes())
         schema = data["schema"]

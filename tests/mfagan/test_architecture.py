@@ -185,3 +185,9 @@ def test_what_is_shown_of_a_string_is_short_and_printable():
         parse("mfa_\x1b[31m\n" + "x" * 10**6)
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 400
+
+
+def test_a_long_text_is_refused_without_being_searched():
+    with pytest.raises(ValueError, match="has 1000015 characters") as caught:
+        parse("mfa_x4_w8_c1" + "-1" * 500_000 + "_s0")
+    assert len(str(caught.value)) < 400

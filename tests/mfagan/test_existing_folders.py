@@ -14,9 +14,10 @@ from mfagan.architecture import parse
 from mfagan.checkpoint import About, build_network, read_about, save_network
 from mfagan.config import resolve, to_toml
 from mfagan.images import write_image
+from mfagan.preparation import resolve_precision
 from mfagan.recipes import RECIPES
 from mfagan.run_folder import RunFolder, is_finished
-from mfagan.training import resolve_precision, train
+from mfagan.training import train
 
 CPU = torch.device("cpu")
 ARCHITECTURE = "mfa_x4_w4_c2_s0"

@@ -201,3 +201,10 @@ def test_100_megapixels(tmp_path, suffix):
     got = read_image(path)
     assert got.shape == (10_000, 10_000, 3)
     assert np.abs(got[::997, ::991].astype(int) - (16, 32, 48)).max() <= 2
+
+
+def test_a_raw_file_is_not_read_as_its_thumbnail(tmp_path):
+    Image.fromarray(np.zeros((8, 9, 3), np.uint8)).save(tmp_path / "a.tif")
+    assert read_image(tmp_path / "a.tif").shape == (8, 9, 3)
+    (tmp_path / "a.tif").rename(tmp_path / "a.NEF")
+    refused(tmp_path / "a.NEF", "raw file")

@@ -17,9 +17,10 @@ from mfagan.checkpoint import load_network, read_about
 from mfagan.config import resolve
 from mfagan.evaluation import mean_psnr_y
 from mfagan.photos import split_photos, validation_pairs
+from mfagan.preparation import resolve_precision
 from mfagan.recipes import RECIPES
 from mfagan.run_folder import RunFolder
-from mfagan.training import finetune, resolve_precision, train
+from mfagan.training import finetune, train
 
 CPU = torch.device("cpu")
 TINY = {
