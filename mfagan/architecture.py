@@ -157,7 +157,9 @@ def parse(text: str) -> Architecture:
     try:
         architecture = _parsed(text)
     except ValueError as error:
-        raise ValueError(f"'{name}': {error}; the grammar is {GRAMMAR}") from error
+        raise ValueError(
+            f"'{name}' is not an architecture: {error}; the grammar is {GRAMMAR}"
+        ) from error
     if architecture is None:
         raise ValueError(f"'{name}' is not an architecture; the grammar is {GRAMMAR}")
     return architecture
@@ -165,7 +167,7 @@ def parse(text: str) -> Architecture:
 
 def _parsed(text: str) -> Architecture | None:
     if len(text) > MOST_CHARACTERS:  # the expressions take 60 times the memory of a text
-        raise ValueError(f"it has {len(text)} characters, more than any architecture")
+        raise ValueError(f"it has {len(text)} characters, more than any")
     if match := _MFA.fullmatch(text):
         scale, width, convolutions, branches = match.groups()
         return MfaArchitecture(

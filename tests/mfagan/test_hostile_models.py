@@ -177,7 +177,10 @@ SAFETENSORS = {
     ),
     "grammar": (filed(architecture="mfa_x4_w99999_c1_s0"), "the grammar is"),
     "wide": (filed(architecture="mfa_x4_w9999_c1_s0"), "width must be 1 to 256"),
-    "modules": (filed(architecture=f"mfa_x4_w4_c{'-'.join('1' * 10**5)}_s0"), "characters, more than any architecture"),
+    "modules": (
+        filed(architecture=f"mfa_x4_w4_c{'-'.join('1' * 10**5)}_s0"),
+        "characters, more than any",
+    ),
     "heavy": (filed(architecture=WIDE), "do not fit the network"),
     "teacher": (filed(kind="teacher", architecture=str(ESRGAN)), "do not fit the network"),
     "teachers-tensors": (
