@@ -15,9 +15,9 @@ from latency.commandline import (
     nearest,
     positive_int,
     run,
-    warn,
 )
 from latency.progress import Progress
+from latency.terminal import warn
 from mfagan.model_card import DYNAMIC, PRECISIONS
 from mfagan.resources import check_writable_folder
 

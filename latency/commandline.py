@@ -20,7 +20,6 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from latency.terminal import accept_every_name, fail, warnings_as_lines
-from latency.terminal import warn as warn
 
 DISTRIBUTION = "mfagan"
 INTERRUPTED, TERMINATED = 130, 143

@@ -15,7 +15,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from latency.commandline import Parser, add_common_flags, run, warn
+from latency.commandline import Parser, add_common_flags, run
+from latency.terminal import warn
 from mfagan.config import (
     TrainConfig,
     Values,

@@ -21,8 +21,8 @@ from latency.commandline import (
     positive_float,
     positive_int,
     run,
-    warn,
 )
+from latency.terminal import warn
 from nas.sampling import SAMPLERS, TPE_MOST, WARM_STARTS
 from nas.search_folder import JOURNAL_FILE, check_out, check_same_search
 from nas.storage import JOURNAL, check_storage
