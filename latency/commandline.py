@@ -1,6 +1,7 @@
 """What every command shares: a parser that names the nearest flag, exit statuses, common flags.
 
-Exit status: 0 done, 1 failed, 2 misused, 130 interrupted, 143 terminated, 141 nobody reads the
+Exit status: 0 done, 1 failed, 2 misused, 130 interrupted, 129 and 143 ended by
+SIGHUP or SIGTERM, 141 nobody reads the
 output any more. A user's mistake is one sentence on stderr and no traceback unless `--debug`.
 """
 
@@ -13,16 +14,16 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
+from latency.signals import ENDING_SIGNALS, INTERRUPTED, TerminatedError, handling
 from latency.terminal import accept_every_name, fail, warnings_as_lines
 
 DISTRIBUTION = "mfagan"
-INTERRUPTED, TERMINATED = 130, 143
 THREADS_PER_CORE = 4
 """`--threads` may ask for so many times the cores there are; far more of them only hang."""
 _MEMORY_FLAGS = ("--tile", "--batch", "--patch")
@@ -32,10 +33,6 @@ Command = Callable[[argparse.Namespace], int]
 
 class FailureError(Exception):
     """The work could not be done although the command was used rightly (exit status 1)."""
-
-
-class TerminatedError(KeyboardInterrupt):
-    """SIGTERM came."""
 
 
 def version() -> str:
@@ -224,9 +221,9 @@ def run(
     """Parse `argv`, run `command` on the result and return the exit status.
 
     `ValueError`, `FileNotFoundError` and their like are the user's (2), `FailureError`, `OSError`
-    and memory the machine's (1); anything else is a defect and keeps its traceback. SIGTERM ends a
-    command as Ctrl-C does, so that nothing half-written stays behind. When the reader of the output
-    is gone (`| head -1`), the command ends without a word (141).
+    and memory the machine's (1); anything else is a defect and keeps its traceback. SIGTERM and
+    SIGHUP end a command as Ctrl-C does, so that nothing half-written stays behind. When the reader
+    of the output is gone (`| head -1`), the command ends without a word (141).
     """
     accept_every_name()
     try:
@@ -249,11 +246,11 @@ def _run(parser: argparse.ArgumentParser, command: Command, argv: Sequence[str] 
     except SystemExit as exit_:
         return exit_.code if isinstance(exit_.code, int) else 1
     try:
-        with _sigterm_as_interrupt(), warnings_as_lines(parser.prog):
+        with handling(ENDING_SIGNALS, _end), warnings_as_lines(parser.prog):
             return command(arguments)
     except TerminatedError as interrupt:
-        fail(parser.prog, str(interrupt) or "terminated")
-        return TERMINATED
+        fail(parser.prog, str(interrupt))
+        return 128 + interrupt.number
     except KeyboardInterrupt as interrupt:
         fail(parser.prog, str(interrupt) or "interrupted")
         return INTERRUPTED
@@ -273,20 +270,8 @@ def _run(parser: argparse.ArgumentParser, command: Command, argv: Sequence[str] 
         return _report(parser.prog, failure, arguments.debug, 1)
 
 
-@contextlib.contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
-    def terminate(_number: int, _frame: FrameType | None) -> None:
-        raise TerminatedError
-
-    try:
-        before = signal.signal(signal.SIGTERM, terminate)
-    except ValueError:  # not in the main thread: signals are somebody else's business
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def _end(number: int, _frame: FrameType | None) -> None:
+    raise TerminatedError(number=number)
 
 
 def _discard_output() -> None:

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM during a run: at once where nothing is lost, else after the step is saved."""
+"""Signals during a run: obeyed at once where nothing is lost, else after the step is saved."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import signal
 from collections.abc import Iterator
 from types import FrameType
 
-from latency.commandline import TerminatedError
+from latency.signals import ENDING_SIGNALS, TerminatedError, handling
 
 
 class InterruptedRunError(KeyboardInterrupt):
     """A run was stopped by a signal; what was done is saved."""
 
 
-class TerminatedRunError(InterruptedRunError, TerminatedError):
-    """The signal was SIGTERM."""
+class TerminatedRunError(TerminatedError, InterruptedRunError):
+    """The signal was not Ctrl-C's."""
 
 
 class Stop:
@@ -57,8 +57,10 @@ class Stop:
         """
         if self._number is not None:
             name = signal.Signals(self._number).name
-            kind = TerminatedRunError if self._number == signal.SIGTERM else InterruptedRunError
-            raise kind(f"stopped by {name} {self.where}; the same command goes on")
+            text = f"stopped by {name} {self.where}; the same command goes on"
+            if self._number == signal.SIGINT:
+                raise InterruptedRunError(text)
+            raise TerminatedRunError(text, self._number)
 
     def note(self, number: int, _frame: FrameType | None) -> None:
         """Handle a signal; all after the first are ignored, so that they break no clean-up."""
@@ -70,15 +72,7 @@ class Stop:
 
 @contextlib.contextmanager
 def stop_on_signals() -> Iterator[Stop]:
-    """Handle SIGINT and SIGTERM while the block runs; in a thread, leave them to the main one."""
+    """Handle Ctrl-C, SIGTERM and SIGHUP while the block runs."""
     stop = Stop()
-    before = {}
-    try:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            # Only the main thread may; None stands for a handler that Python did not set.
-            with contextlib.suppress(ValueError):
-                before[number] = signal.signal(number, stop.note) or signal.SIG_DFL
+    with handling((signal.SIGINT, *ENDING_SIGNALS), stop.note):
         yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

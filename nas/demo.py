@@ -18,16 +18,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from latency.commandline import (
-    INTERRUPTED,
-    TERMINATED,
-    FailureError,
-    Parser,
-    TerminatedError,
-    add_common_flags,
-    run,
-)
+from latency.commandline import FailureError, Parser, add_common_flags, run
 from latency.files import replacing
+from latency.signals import ENDING_SIGNALS, INTERRUPTED, TerminatedError
 
 TARGET = "snapdragon-865/gpu"
 INPUT = "128x128"
@@ -97,7 +90,7 @@ def run_command(name: str, *arguments: str | Path) -> None:
     except KeyboardInterrupt:
         process.wait()  # the command got the signal too: it saves, and says how to go on
         raise
-    if status in (INTERRUPTED, TERMINATED):
+    if status in (INTERRUPTED, *(128 + number for number in ENDING_SIGNALS)):
         raise KeyboardInterrupt
     if status:
         raise FailureError(f"{name} ended with status {status}")

@@ -3,6 +3,7 @@
 import io
 import os
 import pty
+import signal
 import subprocess
 import sys
 import termios
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from latency.commandline import Parser, add_common_flags, run
-from latency.files import write_json, write_text
+from latency.files import replacing, write_json, write_text
 from latency.progress import Progress
 from latency.terminal import fail, wants_colour, warn
 
@@ -183,21 +184,36 @@ def test_names_that_are_not_utf8(tmp_path):
     assert not (tmp_path / "b.txt").exists()
 
 
-def test_sigterm_ends_a_command_as_ctrl_c_does(tmp_path, capsys):
-    import signal
-
-    from latency.files import replacing
-
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_other_signals_end_a_command_as_ctrl_c_does(tmp_path, capsys, number):
     def command(_):
         with replacing(tmp_path / "result.txt") as temporary:
             temporary.write_text("half")
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), number)
             raise AssertionError("the signal was not heard")
 
     parser = Parser("tool")
     add_common_flags(parser)
-    before = signal.getsignal(signal.SIGTERM)
-    assert run(parser, command, []) == 128 + signal.SIGTERM
+    before = signal.getsignal(number)
+    assert run(parser, command, []) == 128 + number
     assert capsys.readouterr().err == "tool: terminated\n"
     assert not list(tmp_path.iterdir())
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert signal.getsignal(number) is before
+
+
+def test_an_ignored_signal_stays_ignored(capsys):
+    """As under nohup."""
+
+    def command(_):
+        os.kill(os.getpid(), signal.SIGHUP)
+        return 0
+
+    parser = Parser("tool")
+    add_common_flags(parser)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert run(parser, command, []) == 0
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert not capsys.readouterr().err
