@@ -14,6 +14,9 @@ from typing import Any
 
 from latency.commandline import FailureError
 
+LEFTOVER = ".part-"
+"""Starts the names of files that are not written whole yet; only kill -9 leaves one behind."""
+
 
 def unwritable(path: Path, error: OSError) -> OSError:
     """Return an error whose message names the file that a user knows of.
@@ -41,7 +44,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     check_parents(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".part-", suffix=target.suffix, dir=target.parent)
+        handle, name = tempfile.mkstemp(prefix=LEFTOVER, suffix=target.suffix, dir=target.parent)
     except OSError as error:
         raise unwritable(target, error) from error
     os.close(handle)

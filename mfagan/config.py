@@ -18,6 +18,7 @@ from latency.commandline import nearest
 
 FORMAT = 1
 """Of a run folder and its config.toml; a folder without the number is of the first."""
+NO_TEACHER = "none"
 LARGEST = 10**12
 """Of a number without a limit of its own."""
 MOST_ENTRIES = 32
