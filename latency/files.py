@@ -66,14 +66,17 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def check_parents(path: str | os.PathLike[str]) -> None:
-    """Check that nothing above a path that is to be written is a file.
+    """Check that a path's folder can be made, or written into.
 
     Raises:
-        NotADirectoryError: something is.
+        NotADirectoryError: something above the path is a file.
+        PermissionError: this user may not write there, or nobody may.
     """
     there = next((parent for parent in Path(path).absolute().parents if parent.exists()), None)
     if there is not None and not there.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, f"'{there}' is a file, not a folder")
+    if there is not None and not os.access(there, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, f"the folder '{there}' cannot be written into")
 
 
 def _sync_folder(folder: Path) -> None:

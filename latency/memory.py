@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import resource
+from collections.abc import Iterator
 from pathlib import Path
 
 _CGROUP = Path("/sys/fs/cgroup")
+_GROUPS = Path("/proc/self/cgroup")
 
 
 def available_bytes() -> int:
@@ -36,9 +38,46 @@ def _process_left() -> int | None:
 
 
 def _group_left() -> int | None:
-    """Return what the control group leaves, where this process sees its own as the root."""
-    limit, used = (_number(_CGROUP / name) for name in ("memory.max", "memory.current"))
-    return None if limit is None or used is None else limit - used
+    """Return the least that the control groups above this process leave, of either version."""
+    try:
+        lines = _GROUPS.read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return None
+    left: list[int] = []
+    for line in lines:  # 0::/path of version 2, 4:memory:/path of version 1
+        number, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if number == "0":
+            names = ("memory.max", "memory.current", "inactive_file ")
+            left += _groups_left(_CGROUP, path, names)
+            left += _groups_left(_CGROUP / "unified", path, names)
+        elif "memory" in controllers.split(","):
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file ")
+            left += _groups_left(_CGROUP / "memory", path, names)
+    return min(left, default=None)
+
+
+def _groups_left(mount: Path, path: str, names: tuple[str, str, str]) -> Iterator[int]:
+    """Yield what each group leaves, from a path's up to the root that this process sees.
+
+    Inside a container the path may be the host's, of which only the root is mounted.
+    """
+    inner = mount / path.lstrip("/")
+    for group in (inner, *inner.parents):
+        if not group.is_relative_to(mount):
+            return
+        limit, used = (_number(group / name) for name in names[:2])
+        if limit is not None and used is not None:
+            # Pages of files that nobody uses are counted as used, and given back when asked for.
+            yield limit - used + _statistic(group / "memory.stat", names[2])
+
+
+def _statistic(path: Path, name: str) -> int:
+    try:
+        lines = path.read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith(name)), 0)
 
 
 def _field(path: Path, name: str) -> int | None:

@@ -7,15 +7,20 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from latency.commandline import FailureError, Parser, add_common_flags, positive_int, run
+from latency.files import check_parents
 from latency.memory import available_bytes
 from latency.progress import Progress
 from latency.terminal import fail, warn
-from mfagan.images import LOSSY, check_writable, what_is_lost, write_picture
+from mfagan.images import LOSSY, WRITING_MEMORY, check_writable, what_is_lost, write_picture
 from mfagan.model import TILE, Model, load
 from mfagan.upscale_plan import plan_files
 from mfagan.upscaling import smaller_tile_sentence, upscale_picture
+
+if TYPE_CHECKING:
+    from mfagan.picture import Picture
 
 PROGRAM = "mfagan-upscale"
 
@@ -68,6 +73,8 @@ def _quality(text: str) -> int:
 
 def _upscale(arguments: argparse.Namespace) -> int:
     jobs = plan_files(arguments.input, arguments.output, overwrite=arguments.overwrite)
+    for folder in sorted({target.parent for _, target in jobs}):
+        check_parents(folder / "result")  # hours of work come before the first is written
     model = load(
         arguments.model,
         architecture=arguments.architecture,
@@ -117,23 +124,42 @@ class _Work:
                 # Begun again with smaller tiles, it waits until it is where it was.
                 progress.update(units=max(0, int(share * count) - progress.done))
 
-            self._file(source, target, show)
+            self._write(target, self._enlarge(source, target, show))
 
     def several(self, jobs: list[tuple[Path, Path]]) -> None:
-        """Upscale photographs; one that cannot be is reported, and the others are done."""
+        """Upscale photographs; one that cannot be is reported, and the others are done.
+
+        Where a result cannot be written, the next could not be either: that ends the work.
+        """
         with Progress("photographs", len(jobs), silent=self.silent) as progress:
-            for source, target in jobs:
+            for number, (source, target) in enumerate(jobs, start=1):
                 try:
-                    self._file(source, target)
+                    large = self._enlarge(source, target)
                 except (ValueError, OSError, FailureError, MemoryError) as error:
-                    reason = " ".join(_text(error).split())
-                    self.failed[source] = reason
-                    fail(PROGRAM, reason)
+                    self._report(source, _text(error))
+                else:
+                    try:
+                        self._write(target, large)
+                    except OSError as error:
+                        left = len(jobs) - number
+                        ends = f"; {left} more are not begun" if left else ""
+                        self._report(source, _text(error) + ends)
+                        return
+                    except FailureError as error:
+                        self._report(source, str(error))
                 progress.update(source.name)
 
-    def _file(
+    def _report(self, source: Path, reason: str) -> None:
+        self.failed[source] = " ".join(reason.split())
+        fail(PROGRAM, self.failed[source])
+
+    def _write(self, target: Path, large: Picture) -> None:
+        write_picture(target, large, quality=self.quality)
+        self.written.append(target)
+
+    def _enlarge(
         self, source: Path, target: Path, on_tile: Callable[[float], None] | None = None
-    ) -> None:
+    ) -> Picture:
         from mfagan.picture import read_picture
 
         picture = read_picture(source)
@@ -142,23 +168,22 @@ class _Work:
         samples = 3 if picture.alpha is None else 4
         check_writable(target, height, width, samples * picture.pixels.itemsize)
         size = height * width * samples * picture.pixels.itemsize
-        if 2 * size > available_bytes():  # the result, and the copy that is encoded
+        needed = size * (1 + WRITING_MEMORY[target.suffix.lower()])
+        if needed > available_bytes():
             raise FailureError(
-                f"out of memory: '{source}' enlarged is {height}x{width}, and writing that takes "
-                f"{2 * size / 2**30:.1f} GiB; upscale it in parts"
+                f"out of memory: '{source}' enlarged is {height}x{width}, which takes up to "
+                f"{needed / 2**30:.1f} GiB until it is written; upscale it in parts"
             )
         for note in (*picture.notes, what_is_lost(target, picture)):
             if note is not None:
                 warn(PROGRAM, f"'{source}': {note}")
-        large = upscale_picture(
+        return upscale_picture(
             picture,
             self.model,
             tile=self.tile,
             on_tile=on_tile,
             on_smaller_tile=self._lower_tile,
         )
-        write_picture(target, large, quality=self.quality)
-        self.written.append(target)
 
     def _lower_tile(self, tile: int) -> None:
         self.tile = tile

@@ -3,6 +3,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from latency import memory
 from latency.memory import available_bytes
@@ -30,13 +31,41 @@ def test_an_allocation_of_what_is_left_fails_and_of_half_of_it_does_not():
     assert done.stdout == "refused\n", done.stderr
 
 
-def test_a_control_group_counts(tmp_path, monkeypatch):
+def group(folder, **files):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (folder / f"memory.{name}").write_text(f"{text}\n")
+
+
+@pytest.fixture
+def groups(tmp_path, monkeypatch):
+    """Control groups of our own, and the file that says which one this process is in."""
     monkeypatch.setattr(memory, "_CGROUP", tmp_path)
+    monkeypatch.setattr(memory, "_GROUPS", tmp_path / "self")
+    return tmp_path
+
+
+def test_control_groups_count(groups):
     free = available_bytes()
-    (tmp_path / "memory.current").write_text("1000\n")
-    (tmp_path / "memory.max").write_text("max\n")
+    (groups / "self").write_text("0::/outer/inner\n")
+    group(groups / "outer", max="max", current=1000)
     assert np.isclose(available_bytes(), free, rtol=0.2)
-    (tmp_path / "memory.max").write_text("5096\n")
+    group(groups / "outer" / "inner", max=9096, current=1000)
+    assert available_bytes() == 8096
+    group(groups / "outer", max=5096, current=1000)
     assert available_bytes() == 4096
-    (tmp_path / "memory.max").write_text("10\n")
+    group(groups / "outer", max=10, current=1000)
     assert available_bytes() == 0
+
+
+def test_pages_of_files_can_be_had_back(groups):
+    (groups / "self").write_text("0::/a/path/of/the/host\n")
+    group(groups, max=5096, current=5000, stat="anon 1000\ninactive_file 4000\nactive_file 0")
+    assert available_bytes() == 4096
+
+
+def test_control_groups_of_version_1_count(groups):
+    (groups / "self").write_text("9:name=systemd:/\n4:cpu,memory:/job\n0::/\n")
+    group(groups / "memory" / "job", limit_in_bytes=5000, usage_in_bytes=4000,
+          stat="inactive_file 1\ntotal_inactive_file 500")  # fmt: skip
+    assert available_bytes() == 1500

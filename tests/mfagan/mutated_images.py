@@ -6,9 +6,8 @@ import zlib
 
 import cv2
 import numpy as np
+import tifffile
 from PIL import Image, ImageCms
-
-from mfagan.tiff import encode_tiff
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
@@ -29,6 +28,16 @@ def saved(image, kind, **options):
 
 def encoded(suffix, array):
     return cv2.imencode(suffix, array)[1].tobytes()
+
+
+def tiff_with_alpha(pixels, alpha):
+    """Return a TIFF of RGB and transparency."""
+    buffer = io.BytesIO()
+    tifffile.imwrite(
+        buffer, np.dstack((pixels, alpha)), photometric="rgb", extrasamples=["unassalpha"],
+        compression="zlib",
+    )  # fmt: skip
+    return buffer.getvalue()
 
 
 def sound_files():
@@ -66,7 +75,7 @@ def sound_files():
         "cmyk.tif": saved(rgb.convert("CMYK"), "TIFF"),
         "grey16.tif": encoded(".tif", deep[..., 0]),
         "rgb16.tif": encoded(".tif", deep),
-        "alpha16.tif": encode_tiff(deep, deep[..., 0]),
+        "alpha16.tif": tiff_with_alpha(deep, deep[..., 0]),
         "fax.tif": saved(rgb.convert("1"), "TIFF", compression="group4"),
     }
     for compression in ("tiff_lzw", "jpeg", "packbits", "tiff_adobe_deflate"):

@@ -16,7 +16,6 @@ from mfagan.images import (
     write_picture,
 )
 from mfagan.picture import Picture, read_picture
-from mfagan.tiff import encode_tiff
 
 
 def picture(height, width):
@@ -85,11 +84,12 @@ def test_pictures_round_trip(tmp_path, suffix, grey, alpha, bits):
     assert got.grey == (grey and not alpha)
 
 
-def test_the_written_tiff_is_understood_by_others():
-    """tifffile and Pillow are told that the fourth channel is transparency, not something else."""
+def test_the_written_tiff_is_understood_by_others(tmp_path):
+    """Pillow is told that the fourth channel is transparency, not something else."""
     shallow = picture(3, 5)
     for pixels, alpha in ((deep(300, 900, 3), deep(300, 900)), (shallow, shallow[..., 0])):
-        data = encode_tiff(pixels, alpha)
+        write_picture(tmp_path / "a.tif", Picture(pixels=pixels, alpha=alpha))
+        data = (tmp_path / "a.tif").read_bytes()
         with tifffile.TiffFile(io.BytesIO(data)) as file:
             page = file.pages[0]
             assert [int(sample) for sample in page.extrasamples] == [2]

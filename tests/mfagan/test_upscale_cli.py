@@ -1,10 +1,12 @@
 """The command: files and folders, misuse, and what fails while it runs."""
 
+import errno
 import json
 import shutil
 
 import numpy as np
 import pytest
+from failing_disk import failing_disk
 
 import mfagan
 from export.pipeline import export_files
@@ -167,3 +169,32 @@ def test_command_says_that_tile_has_no_effect_on_a_fixed_size(models, tmp_path, 
     model = models[FIXED]["onnx"]
     assert command(tmp_path / "in.png", tmp_path / "o.png", "--model", model, "--tile", 64) == 0
     assert "--tile has no effect, the model takes 32x28 only" in capsys.readouterr().err
+
+
+def test_an_output_that_cannot_be_written_is_found_before_the_model_is_loaded(
+    models, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(upscale_cli, "load", None)
+    write_image(tmp_path / "in.png", picture(9, 8))
+    given = (tmp_path / "in.png", "--model", models[PLAIN]["torch"])
+    (tmp_path / "file").touch()
+    assert command(*given, tmp_path / "file" / "a.png") == 2
+    assert "is a file, not a folder" in capsys.readouterr().err
+    monkeypatch.setattr("os.access", lambda *_: False)  # root may write anywhere
+    assert command(*given, tmp_path / "new" / "a.png") == 1
+    assert capsys.readouterr().err.endswith("cannot be written into\n")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_full_disk_ends_the_work_on_a_folder(models, tmp_path, capsys):
+    for name in "abc":
+        write_image(tmp_path / "in" / f"{name}.png", picture(9, 8))
+    given = (tmp_path / "in", tmp_path / "out", "--model", models[PLAIN]["torch"], "--json")
+    with failing_disk(tmp_path / "out", 3, errno.ENOSPC):  # a file is opened, then written
+        assert command(*given) == 1
+    shown = capsys.readouterr()
+    assert shown.err.count("\n") == 1
+    assert "b.png' cannot be written: No space left on device; 1 more are not begun" in shown.err
+    result = json.loads(shown.out)
+    assert result["written"] == [str(tmp_path / "out" / "a.png")]
+    assert list(result["failed"]) == [str(tmp_path / "in" / "b.png")]
