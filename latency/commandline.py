@@ -1,8 +1,8 @@
 """What every command shares: a parser that names the nearest flag, exit statuses, common flags.
 
-Exit status: 0 done, 1 failed, 2 misused, 130 interrupted, 129 and 143 ended by
-SIGHUP or SIGTERM, 141 nobody reads the
-output any more. A user's mistake is one sentence on stderr and no traceback unless `--debug`.
+Exit status: 0 done, 1 failed, 2 misused, 130 interrupted, 129 and 143 ended by SIGHUP or SIGTERM,
+141 nobody reads the output any more. A user's mistake is one sentence on stderr and no traceback
+unless `--debug`.
 """
 
 from __future__ import annotations
