@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from mfagan.config import TrainConfig, Values
+from mfagan.config import NO_TEACHER, TrainConfig, Values
 
 _SPACE = {"widths", "modules", "convolutions", "branches", "inplace_weight"}
 _DISTILLATION = {"output_weight", "feature_weight"}
@@ -27,7 +27,8 @@ def without_effect(config: TrainConfig, given: Values) -> Iterator[tuple[str, st
     """Yield the given options that change nothing in this configuration, and why."""
     schedule, network, optimizer = config.schedule, config.network, config.optimizer
     names = {name for values in given.values() for name in values}
-    trains_teacher = schedule.gan_steps and not network.teacher.endswith((".safetensors", "none"))
+    from_file, untaught = network.teacher.endswith(".safetensors"), network.teacher == NO_TEACHER
+    trains_teacher = schedule.gan_steps and not from_file and not untaught
     steps = (schedule.pixel_steps, schedule.gan_steps, trains_teacher and schedule.teacher_steps)
     cases = [
         (network.architecture != "supernet", _SPACE, "with one --architecture"),
@@ -36,8 +37,8 @@ def without_effect(config: TrainConfig, given: Values) -> Iterator[tuple[str, st
             _ADVERSARIAL | _DISTILLATION | _TEACHER | _SHARPNESS,
             "without an adversarial stage (--gan-steps 0)",
         ),
-        (network.teacher == "none", _DISTILLATION | _TEACHER, "with --teacher none"),
-        (network.teacher.endswith(".safetensors"), _TEACHER, "with a teacher from a file"),
+        (untaught, _DISTILLATION | _TEACHER, f"with --teacher {NO_TEACHER}"),
+        (from_file, _TEACHER, "with a teacher from a file"),
         (
             optimizer.generator_optimizer == "adam",
             _SHARPNESS,

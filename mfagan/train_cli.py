@@ -187,8 +187,17 @@ def _check(arguments: argparse.Namespace, config: TrainConfig) -> None:
 
 def _warn(arguments: argparse.Namespace, config: TrainConfig, file: Values, flags: Values) -> None:
     """Warn of every option that changes nothing."""
-    for name, reason in without_effect(config, flags):
-        warn(PROGRAM, f"--{name.replace('_', '-')} has no effect {reason}")
+    # A file that says everything is the configuration of a run, which nobody wrote to change it.
+    whole = to_values(config)
+    complete = all(whole[table].keys() <= file.get(table, {}).keys() for table in whole)
+    layers = (flags,) if complete else (file, flags)
+    given = {table: {k: v for x in layers for k, v in x.get(table, {}).items()} for table in whole}
+    for name, reason in without_effect(config, given):
+        table = next(table for table, values in given.items() if name in values)
+        said = f"{table}.{name} in '{arguments.config}'"
+        if name in flags.get(table, {}):
+            said = f"--{name.replace('_', '-')}"
+        warn(PROGRAM, f"{said} has no effect {reason}")
     if arguments.config and not any(file.values()):
         warn(PROGRAM, f"--config has no effect: '{arguments.config}' sets no value")
     recipe = RECIPES.get(arguments.recipe, {})

@@ -178,6 +178,19 @@ def test_files_and_recipes_without_effect_are_warned_of(finished, photos, tmp_pa
         assert warnings[0].startswith(f"mfagan-train: warning: {sentence}")
 
 
+def test_values_of_a_file_without_effect_are_warned_of(photos, tmp_path, capsys):
+    file = tmp_path / "c.toml"
+    file.write_text("[optimizer]\nrho = 0.01\ngamma = 0.4\n[schedule]\nema = 0.5\n")
+    words = [*TINY, "--data", str(photos), "--out", str(tmp_path / "new"), "--dry-run"]
+    assert main([*words, "--config", str(file), "--gamma", "0.3"]) == 0
+    lines = [x for x in capsys.readouterr().err.splitlines() if "warning" in x]
+    reason = "has no effect without an adversarial stage (--gan-steps 0)"
+    assert lines == [
+        f"mfagan-train: warning: --gamma {reason}",
+        f"mfagan-train: warning: optimizer.rho in '{file}' {reason}",
+    ]
+
+
 def test_every_value_of_the_configuration_is_a_flag():
     names = {action.dest for action in build_parser()._actions}
     assert {f"{t}.{k}" for t, c in vars(resolve({})).items() for k in vars(c)} <= names
