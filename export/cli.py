@@ -128,7 +128,7 @@ def _export(arguments: argparse.Namespace) -> int:
 
     from export.pipeline import export_files
 
-    steps = 5 if "int8" in arguments.precision else 3
+    steps = 6 if "int8" in arguments.precision else 4
     with Progress("export", steps, silent=arguments.json) as progress:
         result = export_files(*given, **settings, on_step=progress.update)
     for file in result.files:

@@ -5,23 +5,17 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from export.calibration import CROP, choose_photographs, read_pair
-from export.pipeline import TIMED_SIZE, export_files
-from latency.memory import available_bytes
+from export.calibration import CROP
+from export.pipeline import TIMED_SIZE
+from export.preparation import prepare
 from mfagan.architecture import architecture_costs, op_list
-from mfagan.model import open_network
 from mfagan.model_card import DYNAMIC
-from mfagan.resources import (
-    free_bytes,
-    peak_bytes,
-    resident_bytes,
-    shown_bytes,
-    shown_time,
-)
+from mfagan.needs import Needs
+from mfagan.resources import peak_bytes, shown_bytes, shown_time
 
 if TYPE_CHECKING:
     from torch import nn
@@ -61,20 +55,24 @@ class ExportPlan:
     memory_bytes: int
 
     @property
-    def disk_bytes(self) -> int:
-        """What will be written."""
-        return sum(self.files.values())
+    def needs(self) -> Needs:
+        """Return memory and disk."""
+        return Needs(
+            work="the export",
+            out=self.out,
+            memory_bytes=self.memory_bytes,
+            disk_bytes=sum(self.files.values()),
+            advice="lower --input",
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return settings and estimate as JSON values."""
-        estimate = {k: v for k, v in asdict(self).items() if k not in ("settings", "out")}
         return {
             "configuration": dict(self.settings),
             "estimate": {
-                **estimate,
-                "disk_bytes": self.disk_bytes,
-                "disk_free_bytes": free_bytes(self.out),
-                "memory_available_bytes": available_bytes(),
+                "files": dict(self.files),
+                "seconds": self.seconds,
+                **self.needs.to_json(),
                 "note": ROUGH,
             },
             "written": [],
@@ -89,30 +87,14 @@ class ExportPlan:
                 f"estimate, {ROUGH}",
                 *(f"{name}: {shown_bytes(size)}" for name, size in self.files.items()),
                 f"time: {shown_time(self.seconds)}",
-                f"memory: {shown_bytes(self.memory_bytes)} at the peak; "
-                f"{shown_bytes(available_bytes())} are available now",
-                f"disk: {shown_bytes(self.disk_bytes)}; "
-                f"{shown_bytes(free_bytes(self.out))} are free",
+                *self.needs.lines(),
                 "nothing was written",
             ]
         )
 
     def warnings(self) -> Iterator[str]:
-        """Yield what does not fit, one sentence each."""
-        if self.memory_bytes > (there := available_bytes() + resident_bytes()):
-            yield (
-                f"the export needs about {shown_bytes(self.memory_bytes)} of memory and "
-                f"{shown_bytes(there)} are there; lower --input"
-            )
-        if self.disk_bytes > (free := free_bytes(self.out)):
-            yield (
-                f"the export needs about {shown_bytes(self.disk_bytes)} of disk and "
-                f"{shown_bytes(free)} are free at '{self.out}'"
-            )
-
-
-class _CheckedError(Exception):
-    """Everything is checked, and nothing made yet."""
+        """Return what does not fit, one sentence each."""
+        return self.needs.warnings()
 
 
 def plan_export(
@@ -132,47 +114,38 @@ def plan_export(
 
     Args, Raises: as there.
     """
-
-    def stop(_step: str) -> None:
-        raise _CheckedError
-
-    try:  # the checks themselves, not a copy of them: its first step is after the last check
-        export_files(
-            weights, out, precisions, calibration, evaluation, architecture=architecture,
-            size=size, opset=opset, threads=threads, seed=seed, on_step=stop,
-        )  # fmt: skip
-    except _CheckedError:
-        network, parsed = open_network(weights, architecture)
-    photographs = choose_photographs(calibration, evaluation)
-    frames = [
-        read_pair(path, parsed.scale, size, None).lr.shape[:2] for path in photographs.evaluation
-    ]
+    job = prepare(
+        weights, out, precisions, calibration, evaluation, architecture=architecture, size=size,
+        opset=opset, threads=threads, seed=seed,
+    )  # fmt: skip
+    parsed = job.architecture
+    frames = [pair.lr.shape[:2] for pair in job.pairs]
     pixels = sum(height * width for height, width in frames)
     one = size or TIMED_SIZE
     work = pixels + _TIMED_FRAMES * one[0] * one[1]
-    if "int8" in precisions:
+    if "int8" in job.precisions:
         work += 2 * pixels + _TIMED_FRAMES * one[0] * one[1]
         largest = size or (CROP, CROP)
-        work += 2 * len(photographs.calibration) * largest[0] * largest[1]
+        work += 2 * len(job.calibration) * largest[0] * largest[1]
     ops = len(op_list(parsed, *one).ops)
-    seconds = _EXPORT_SECONDS + _EXPORT_OP_SECONDS * ops + work * _pixel_seconds(network, one)
+    seconds = _EXPORT_SECONDS + _EXPORT_OP_SECONDS * ops + work * _pixel_seconds(job.network, one)
     return ExportPlan(
         settings={
             "weights": os.fspath(weights),
             "architecture": str(parsed),
-            "precision": ",".join(precisions),
+            "precision": ",".join(job.precisions),
             "input": "x".join(map(str, size)) if size else DYNAMIC,
-            "calibration": f"{len(photographs.calibration)} photographs",
-            "evaluation": f"{len(photographs.evaluation)} photographs",
+            "calibration": f"{len(job.calibration)} photographs",
+            "evaluation": f"{len(job.pairs)} photographs",
             "opset": str(opset),
             "seed": str(seed),
             "threads": str(threads),
             "out": os.fspath(out),
         },
         out=out,
-        files=_file_bytes(parsed, precisions, ops),
+        files=_file_bytes(parsed, job.precisions, ops),
         seconds=seconds,
-        memory_bytes=_memory(parsed, size or (CROP, CROP), int8="int8" in precisions),
+        memory_bytes=_memory(parsed, size or (CROP, CROP), int8="int8" in job.precisions),
     )
 
 

@@ -7,31 +7,21 @@ result = export_files("gan.safetensors", "onnx", ("fp32", "int8"), calibration="
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from export.calibration import (
-    Pair,
-    Photographs,
-    choose_photographs,
-    read_pair,
-    to_tensor,
-)
+from export.calibration import to_tensor
 from export.metadata import write_card
-from export.onnx_export import LEAST_OPSET, check_opset, check_size, to_onnx
-from latency.commandline import FailureError, available_cores, nearest
-from latency.files import sha256, write_bytes, write_json
-from mfagan.architecture import Architecture
-from mfagan.model import open_network
-from mfagan.model_card import PRECISIONS, ModelCard
+from export.onnx_export import LEAST_OPSET, to_onnx
+from export.preparation import Job, prepare
+from latency.commandline import FailureError
+from latency.files import write_bytes, write_json
+from mfagan.model_card import ModelCard
 
 if TYPE_CHECKING:
     from onnx import ModelProto
-    from torch import nn
-
-    from export.onnx_session import Tensor
 
 TIMED_SIZE = (128, 128)
 
@@ -105,21 +95,6 @@ class ExportResult:
         }
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Job:
-    network: nn.Module
-    card: ModelCard
-    architecture: Architecture
-    opset: int
-    threads: int
-    seed: int
-    pairs: list[Pair]
-
-    @property
-    def size(self) -> tuple[int, int] | None:
-        return self.card.size
-
-
 def export_files(
     weights: str | os.PathLike[str],
     out: str | os.PathLike[str],
@@ -151,62 +126,21 @@ def export_files(
         on_step: called with a few words before every step.
 
     Raises:
-        FileNotFoundError: a file or folder is missing, or a folder holds no photograph.
-        ValueError: an argument is out of its range.
+        FileNotFoundError, ValueError: see `export.preparation.prepare`.
         FailureError: fp32 differs from torch by more than 1e-5.
     """
-    import torch
-
-    from mfagan.metrics import check_measurable
-
-    chosen = _check_precisions(precisions, calibration)
-    check_opset(opset)
-    check_size(size)
-    if Path(out).exists() and not Path(out).is_dir():
-        raise ValueError(f"--out must be a folder, '{out}' is a file")
-    threads = threads or available_cores()
-    torch.set_num_threads(threads)
-    network, parsed = open_network(weights, architecture)
-    photographs = choose_photographs(calibration, evaluation)
-    pairs = [read_pair(path, parsed.scale, size, None) for path in photographs.evaluation]
-    for pair in pairs:
-        check_measurable(pair.name, pair.lr, pair.hr, parsed.scale)
-    job = _Job(
-        network=network,
-        card=ModelCard.of(
-            str(parsed), precision="fp32", size=size, checkpoint_sha256=sha256(weights)
-        ),
-        architecture=parsed,
-        opset=opset,
-        threads=threads,
-        seed=seed,
-        pairs=pairs,
-    )
-    return _write(job, _make(job, chosen, photographs, on_step), Path(out))
-
-
-def _check_precisions(
-    precisions: Sequence[str], calibration: str | os.PathLike[str] | None
-) -> tuple[str, ...]:
-    for precision in precisions:
-        if precision not in PRECISIONS:
-            raise ValueError(
-                f"precision must be of {', '.join(PRECISIONS)}, got '{precision}'"
-                f"{nearest(precision, PRECISIONS)}"
-            )
-    if not precisions:
-        raise ValueError(f"at least one precision of {', '.join(PRECISIONS)} is needed")
-    if "int8" in precisions and calibration is None:
-        raise ValueError("int8 needs photographs to calibrate on: give --calibration FOLDER")
-    return tuple(p for p in PRECISIONS if p in precisions)
+    on_step("read")
+    job = prepare(
+        weights, out, precisions, calibration, evaluation, architecture=architecture, size=size,
+        opset=opset, threads=threads, seed=seed,
+    )  # fmt: skip
+    return _write(job, _make(job, on_step), Path(out))
 
 
 _Made = list[tuple["ModelProto", ExportedFile]]
 
 
-def _make(
-    job: _Job, precisions: tuple[str, ...], photographs: Photographs, on_step: Callable[[str], None]
-) -> _Made:
+def _make(job: Job, on_step: Callable[[str], None]) -> _Made:
     import numpy as np
 
     from export.onnx_session import runner
@@ -227,10 +161,10 @@ def _make(
             f"the export of {job.architecture} is wrong, nothing was written: {reason}"
         )
     whole = _measure(job, fp32, job.card, found, None)
-    made = [(fp32, whole)] if "fp32" in precisions else []
-    if "int8" in precisions:
+    made = [(fp32, whole)] if "fp32" in job.precisions else []
+    if "int8" in job.precisions:
         on_step("quantize")
-        int8 = quantize_int8(fp32, _calibration_tensors(job, photographs))
+        int8 = quantize_int8(fp32, (to_tensor(lr, job.size) for lr in job.calibration))
         card = ModelCard.of(
             job.card.architecture,
             precision="int8",
@@ -246,16 +180,8 @@ def _make(
     return made
 
 
-def _calibration_tensors(job: _Job, photographs: Photographs) -> Iterator[Tensor]:
-    import numpy as np
-
-    rng = np.random.default_rng(job.seed)
-    for path in photographs.calibration:
-        yield to_tensor(read_pair(path, job.architecture.scale, job.size, rng).lr, job.size)
-
-
 def _measure(
-    job: _Job,
+    job: Job,
     model: ModelProto,
     card: ModelCard,
     found: dict[str, float],
@@ -284,7 +210,7 @@ def _measure(
     )
 
 
-def _write(job: _Job, made: _Made, out: Path) -> ExportResult:
+def _write(job: Job, made: _Made, out: Path) -> ExportResult:
     from dataclasses import replace
 
     files = []

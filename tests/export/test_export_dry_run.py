@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 
@@ -48,9 +49,9 @@ def test_the_largest_of_a_supernet_is_planned(supernet, tmp_path, capsys):
 
 
 def test_what_does_not_fit_is_warned_of(supernet, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("export.dry_run.available_bytes", lambda: 0)
-    monkeypatch.setattr("export.dry_run.resident_bytes", lambda: 0)
-    monkeypatch.setattr("export.dry_run.free_bytes", lambda _: 10)
+    monkeypatch.setattr("mfagan.needs.available_bytes", lambda: 0)
+    monkeypatch.setattr("mfagan.needs.resident_bytes", lambda: 0)
+    monkeypatch.setattr("mfagan.needs.free_bytes", lambda _: 10)
     assert main(supernet, "--out", tmp_path / "out", "--dry-run") == 0
     error = capsys.readouterr().err
     assert "warning: the export needs about" in error
@@ -74,3 +75,41 @@ def test_options_without_effect_are_warned_of(weights, photographs, tmp_path, ca
         error = capsys.readouterr().err
         assert warned in error
         assert error.count("\n") == bool(warned)
+
+
+def test_every_photograph_is_read_once_before_anything_is_made(
+    weights, photographs, tmp_path, monkeypatch, capsys
+):
+    from export import pipeline
+
+    folder = shutil.copytree(photographs, tmp_path / "photographs")
+    bad = folder / "astronaut.png"  # calibrated on, not judged by
+    bad.write_bytes(bad.read_bytes()[:5000])
+    words = [weights("mfa_x2_w8_c2_s0"), "--out", tmp_path / "out", "--precision", "fp32,int8"]
+    words += ["--calibration", folder]
+    with monkeypatch.context() as patched:
+        patched.setattr(pipeline, "to_onnx", lambda *_, **__: pytest.fail("exported"))
+        for more in ([], ["--dry-run"]):
+            assert main(*words, *more) == 2
+            assert "astronaut.png'" in capsys.readouterr().err
+            assert not (tmp_path / "out").exists()
+    bad.unlink()
+    read, opened = [], []
+    _count(monkeypatch, "export.calibration.read_image", read)
+    _count(monkeypatch, "export.preparation.open_network", opened)
+    assert main(*words, "--dry-run") == 0
+    assert (len(opened), sorted(read)) == (1, sorted(folder.iterdir()))
+
+
+def _count(monkeypatch, name, calls):
+    """Note the first argument of every call of a function."""
+    from importlib import import_module
+
+    module, _, attribute = name.rpartition(".")
+    function = getattr(import_module(module), attribute)
+
+    def noted(first, *more):
+        calls.append(first)
+        return function(first, *more)
+
+    monkeypatch.setattr(name, noted)

@@ -1,0 +1,125 @@
+"""Everything that an export is made from, checked and read before anything is made or written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from export.calibration import Pair, choose_photographs, read_pair
+from export.onnx_export import check_opset, check_size
+from latency.commandline import available_cores, nearest
+from latency.files import sha256
+from mfagan.architecture import Architecture
+from mfagan.model import open_network
+from mfagan.model_card import PRECISIONS, ModelCard
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from mfagan.images import Image
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What one export is made from.
+
+    Attributes:
+        network: to be exported, with its weights.
+        card: of the fp32 file.
+        architecture: of the network.
+        precisions: in the order of `PRECISIONS`, each once.
+        opset: of the ONNX files.
+        threads: CPU threads.
+        seed: draws the noise of the comparison.
+        calibration: (H, W, 3) uint8 RGB crops that int8 finds its ranges on; empty without int8.
+        pairs: photographs to judge by.
+    """
+
+    network: nn.Module
+    card: ModelCard
+    architecture: Architecture
+    precisions: tuple[str, ...]
+    opset: int
+    threads: int
+    seed: int
+    calibration: tuple[Image, ...]
+    pairs: tuple[Pair, ...]
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """Height and width of the only input, LR pixels; None for any."""
+        return self.card.size
+
+
+def prepare(
+    weights: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    precisions: Sequence[str],
+    calibration: str | os.PathLike[str] | None,
+    evaluation: str | os.PathLike[str] | None,
+    *,
+    architecture: str | None,
+    size: tuple[int, int] | None,
+    opset: int,
+    threads: int | None,
+    seed: int,
+) -> Job:
+    """Check all that an export is made from, and read it; nothing is written.
+
+    Args: see `export.pipeline.export_files`.
+
+    Raises:
+        FileNotFoundError: a file or folder is missing, or a folder holds no photograph.
+        ValueError: an argument is out of its range, or a photograph cannot be used.
+    """
+    import numpy as np
+    import torch
+
+    from mfagan.metrics import check_measurable
+
+    chosen = _check_precisions(precisions, calibration)
+    check_opset(opset)
+    check_size(size)
+    if Path(out).exists() and not Path(out).is_dir():
+        raise ValueError(f"--out must be a folder, '{out}' is a file")
+    threads = threads or available_cores()
+    torch.set_num_threads(threads)
+    network, parsed = open_network(weights, architecture)
+    photographs = choose_photographs(calibration, evaluation)
+    pairs = tuple(read_pair(path, parsed.scale, size, None) for path in photographs.evaluation)
+    for pair in pairs:
+        check_measurable(pair.name, pair.lr, pair.hr, parsed.scale)
+    rng = np.random.default_rng(seed)
+    calibrated_on = photographs.calibration if "int8" in chosen else ()
+    return Job(
+        network=network,
+        card=ModelCard.of(
+            str(parsed), precision="fp32", size=size, checkpoint_sha256=sha256(weights)
+        ),
+        architecture=parsed,
+        precisions=chosen,
+        opset=opset,
+        threads=threads,
+        seed=seed,
+        calibration=tuple(read_pair(path, parsed.scale, size, rng).lr for path in calibrated_on),
+        pairs=pairs,
+    )
+
+
+def _check_precisions(
+    precisions: Sequence[str], calibration: str | os.PathLike[str] | None
+) -> tuple[str, ...]:
+    for precision in precisions:
+        if precision not in PRECISIONS:
+            raise ValueError(
+                f"precision must be of {', '.join(PRECISIONS)}, got '{precision}'"
+                f"{nearest(precision, PRECISIONS)}"
+            )
+    if not precisions:
+        raise ValueError(f"at least one precision of {', '.join(PRECISIONS)} is needed")
+    if "int8" in precisions and calibration is None:
+        raise ValueError("int8 needs photographs to calibrate on: give --calibration FOLDER")
+    return tuple(p for p in PRECISIONS if p in precisions)
