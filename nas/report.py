@@ -24,9 +24,9 @@ from mfagan.architecture import (
     op_list,
 )
 from mfagan.page import chart, heading, page, table
-from nas.result import SCHEMA, SearchResult, TrialRecord
+from nas.result import SCHEMA, SUMMARY, SearchResult, TrialRecord
 
-_FILES = ("report.html", "best.toml", "pareto.csv", "trials.csv", "search.json")
+_FILES = ("report.html", "best.toml", "pareto.csv", "trials.csv", SUMMARY)
 _COSTS = {
     "macs": ("multiply-adds", "GMAC", 1e9),
     "parameters": ("parameters", "k", 1e3),

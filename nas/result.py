@@ -17,6 +17,7 @@ from mfagan.space import SearchSpace
 
 SCHEMA = 1
 """Version of search.json."""
+SUMMARY = "search.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,9 +171,9 @@ def read_search(folder: Path) -> SearchResult:
         FileNotFoundError: there is none.
         ValueError: the file was not written by a search.
     """
-    file = folder / "search.json"
+    file = folder / SUMMARY
     if not file.is_file():
-        raise FileNotFoundError(f"'{folder}' holds no finished search (search.json is missing)")
+        raise FileNotFoundError(f"'{folder}' holds no finished search ({SUMMARY} is missing)")
     data = load_search(file)
     try:
         return SearchResult(

@@ -30,11 +30,7 @@ def check_storage(text: str) -> None:
     Raises:
         ValueError: it names no storage that several processes can share.
     """
-    path = journal_path(text)
-    if path is not None:
-        if not path.name or (path.exists() and not path.is_file()):
-            raise ValueError(f"--storage '{text}' names no file; give journal:PATH of a file")
-    elif text.startswith("sqlite"):
+    if journal_path(text) is None and text.startswith("sqlite"):
         raise ValueError(
             f"--storage '{text}': SQLite loses trials when several processes write; give "
             "journal:PATH or the URL of a PostgreSQL or MySQL database, or leave --storage out "
@@ -43,9 +39,17 @@ def check_storage(text: str) -> None:
 
 
 def journal_path(storage: str) -> Path | None:
-    """Return the file of `journal:PATH`, or None for a database's URL."""
-    path = storage.removeprefix(JOURNAL)
-    return None if path == storage else Path(path)
+    """Return the file of `journal:PATH`, or None for a database's URL.
+
+    Raises:
+        ValueError: the path is no file's.
+    """
+    if not storage.startswith(JOURNAL):
+        return None
+    path = Path(storage.removeprefix(JOURNAL))
+    if not path.name or (path.exists() and not path.is_file()):
+        raise ValueError(f"--storage '{storage}' names no file; give journal:PATH of a file")
+    return path
 
 
 def open_storage(text: str) -> BaseStorage:
@@ -60,8 +64,6 @@ def open_storage(text: str) -> BaseStorage:
 
     path = journal_path(text)
     if path is not None:
-        if not path.name or (path.exists() and not path.is_file()):
-            raise ValueError(f"--storage '{text}' names no file; give journal:PATH of a file")
         path.parent.mkdir(parents=True, exist_ok=True)
         backend = JournalFileBackend(str(path))
         try:

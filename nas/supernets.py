@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mfagan.config import NO_TEACHER
+
 if TYPE_CHECKING:
     from mfagan.checkpoint import About
     from mfagan.generator import Generator
@@ -61,7 +63,7 @@ def check_companions(weights: Path, about: About) -> None:
     if about.stage != "gan":
         return
     wanted = ["gan-discriminator.safetensors"]
-    if about.configuration.get("network", {}).get("teacher") != "none":
+    if about.configuration.get("network", {}).get("teacher") != NO_TEACHER:
         wanted.append("teacher.safetensors")
     missing = [name for name in wanted if not weights.with_name(name).is_file()]
     if missing:
