@@ -21,6 +21,7 @@ from pathlib import Path
 from latency.commandline import FailureError, Parser, add_common_flags, run
 from latency.files import replacing
 from latency.signals import ENDING_SIGNALS, INTERRUPTED, TerminatedError
+from nas.result import SUMMARY, load_search
 
 TARGET = "snapdragon-865/gpu"
 INPUT = "128x128"
@@ -115,7 +116,7 @@ def command(arguments: argparse.Namespace) -> int:
         "--budget-ms", size["budget"], "--trials", size["trials"], *seed,
         "--finetune-steps", size["finetune"], "--out", out / "search", *common,
     )  # fmt: skip
-    (weights,) = (out / "search").glob("*.safetensors")
+    weights = out / "search" / load_search(out / "search" / SUMMARY)["chosen"]["weights"]
     run_command(
         "mfagan-export", weights, "--precision", "fp32,int8", "--calibration", train,
         "--evaluation", held_back, "--out", out / "export", *common,

@@ -19,7 +19,7 @@ from latency.profile import load_profile
 from mfagan.architecture import architecture_reductions, op_list, parse
 from mfagan.recipes import RECIPES
 from mfagan.space import SearchSpace
-from nas.demo import INPUT, PHOTOGRAPHS, SIZES, TARGET, collect_photos, run_command
+from nas.demo import INPUT, PHOTOGRAPHS, SIZES, TARGET, collect_photos, main, run_command
 from nas.result import read_search
 
 
@@ -87,6 +87,27 @@ def test_a_photograph_whose_copying_was_interrupted_is_copied_anew(tmp_path, mon
     theirs = Path(skimage.__file__).parent / "data" / first
     assert (tmp_path / "train" / first).read_bytes() == theirs.read_bytes()
     assert not list(tmp_path.rglob(".part-*"))
+
+
+def test_the_weights_that_search_json_names_are_exported(tmp_path, monkeypatch):
+    """Beside them may lie others, of a run that was killed or of the user's own."""
+    search = tmp_path / "search"
+    search.mkdir()
+    for name in ("a", "b", "c"):
+        (search / f"{name}.safetensors").touch()
+    summary = {"schema": 1, "chosen": {"weights": "b.safetensors"}}
+    (search / "search.json").write_text(json.dumps(summary))
+    exported = []
+
+    def record(name, *arguments):
+        if name == "mfagan-export":
+            exported.append(arguments[0])
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("nas.demo.run_command", record)
+    monkeypatch.setattr("nas.demo.collect_photos", lambda _: None)
+    assert main(["--out", str(tmp_path)]) == 130
+    assert exported == [search / "b.safetensors"]
 
 
 @pytest.mark.parametrize("recipe", SIZES)
