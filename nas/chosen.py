@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from latency.commandline import FailureError
-from nas.result import load_search
-from nas.search_folder import SUMMARY, remove_leftovers
+from nas.search_folder import remove_leftovers, weights_name
 
 if TYPE_CHECKING:
     import torch
@@ -17,7 +16,9 @@ if TYPE_CHECKING:
     from mfagan.architecture import MfaArchitecture
     from mfagan.checkpoint import About
     from mfagan.config import TrainConfig
+    from mfagan.generator import Generator
     from mfagan.photos import PhotoCrops
+    from mfagan.rrdb import RRDBNet
     from nas.objective import Objective
     from nas.report import Outcome
     from nas.result import SearchResult
@@ -84,6 +85,8 @@ def write_weights(
 ) -> Outcome:
     """Cut the chosen SubGenerator out, fine-tune it, write it and check what was written.
 
+    Weights that an earlier run chose stay: `search.json` tells of them until it is written anew.
+
     Args:
         arguments: of `mfagan-search`.
         weights: the supernet's file that it is cut out of.
@@ -98,22 +101,23 @@ def write_weights(
 
     from latency.predict import predict
     from mfagan.architecture import op_list, parse
-    from mfagan.checkpoint import cut_subnet, load_network, save_network
+    from mfagan.checkpoint import cut_subnet, load_network, read_about, save_network
     from mfagan.evaluation import mean_psnr_y
     from mfagan.training import finetune
     from nas.report import Outcome, predictions_of
 
     architecture = result.chosen_architecture
     steps: int = arguments.finetune_steps
-    network, about = cut_subnet(weights, architecture)
+    network: Generator | RRDBNet
     if steps:
-        config = finetune_config(arguments, about)
+        config = finetune_config(arguments, read_about(weights))
         folder = finetune_folder(arguments, architecture)
         tuned = finetune(
             weights, architecture, steps, config, folder, device=device, silent=arguments.json
         )
-        loaded, about = load_network(tuned)
-        network.load_state_dict(loaded.state_dict())
+        network, about = load_network(tuned)
+    else:
+        network, about = cut_subnet(weights, architecture)
     measured = network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     quality = mean_psnr_y(measured, objective.pairs, about.scale)
     predictions = predictions_of(architecture, result.profile, result.size)
@@ -127,13 +131,8 @@ def write_weights(
     for prediction in predictions:
         metrics[f"predicted_ms {prediction.target} {height}x{width}"] = prediction.ms
     target = result.profile.target
-    name = (
-        f"{target.soc}-{target.unit}_{predictions[0].ms:.2f}ms_{quality:.2f}dB_"
-        f"{architecture}.safetensors"
-    )
-    summary = arguments.out / SUMMARY
-    former = load_search(summary)["chosen"]["weights"] if summary.is_file() else None
-    remove_leftovers(arguments.out, former, name)
+    name = weights_name(target, predictions[0].ms, quality, str(architecture))
+    remove_leftovers(arguments.out)
     save_network(arguments.out / name, network, replace(about, metrics=metrics))
     _, written = load_network(arguments.out / name)
     latency = predict(op_list(parse(written.architecture), *result.size), result.profile).ms

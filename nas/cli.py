@@ -24,7 +24,14 @@ from latency.commandline import (
 )
 from latency.terminal import warn
 from nas.sampling import SAMPLERS, TPE_MOST, WARM_STARTS
-from nas.search_folder import JOURNAL_FILE, check_out, check_same_search
+from nas.search_folder import (
+    JOURNAL_FILE,
+    check_out,
+    check_same_search,
+    chosen_before,
+    remove_former,
+    trials_before,
+)
 from nas.storage import JOURNAL, check_storage
 
 if TYPE_CHECKING:
@@ -122,6 +129,7 @@ def command(arguments: argparse.Namespace) -> int:
     from latency.files import sha256
     from latency.profile import load_profile
     from mfagan.option_checks import refuse_shared_photographs
+    from mfagan.resources import check_writable_folder
     from nas.chosen import finetune_crops
     from nas.supernets import check_companions, load_supernet, supernet_files
 
@@ -133,6 +141,7 @@ def command(arguments: argparse.Namespace) -> int:
     if arguments.storage is not None:
         check_storage(arguments.storage)
     check_out(arguments.out, arguments.storage)
+    check_writable_folder(arguments.out)  # the search comes first, and would be lost
     if arguments.validation:
         refuse_shared_photographs(arguments.data, arguments.validation)
     profile = load_profile(arguments.target)
@@ -147,7 +156,8 @@ def command(arguments: argparse.Namespace) -> int:
     refuse_nested(arguments.out, *(f for f in (arguments.data, arguments.validation) if f))
     device = prepare_torch(arguments.device, arguments.threads)
     network, about = load_supernet(ranking)
-    cut_about = load_supernet(cut)[1]
+    # Another file is loaded for its weights too: damaged ones are to be found before the search.
+    cut_about = about if cut == ranking else load_supernet(cut)[1]
     if cut_about.space != about.space:
         raise ValueError(
             f"the supernets '{ranking}' and '{cut}' have different spaces; give one of them as "
@@ -155,7 +165,6 @@ def command(arguments: argparse.Namespace) -> int:
         )
     if arguments.finetune_steps:
         check_companions(cut, cut_about)
-        finetune_crops(arguments, cut_about).check(silent=arguments.json)
     objective = Objective(
         network.to(device),
         load_pairs(arguments.data, arguments.validation, about.scale),
@@ -169,13 +178,19 @@ def command(arguments: argparse.Namespace) -> int:
             f"--trials {arguments.trials} is more than the {objective.space.size} architectures of "
             "the supernet's space: the others are repeated",
         )
-    files = {
-        "ranked_by": SupernetFile(file=ranking.name, stage=about.stage, sha256=sha256(ranking)),
-        "cut_from": SupernetFile(file=cut.name, stage=cut_about.stage, sha256=sha256(cut)),
-    }
+    ranked_by = SupernetFile(file=ranking.name, stage=about.stage, sha256=sha256(ranking))
+    cut_from = ranked_by
+    if cut != ranking:
+        cut_from = SupernetFile(file=cut.name, stage=cut_about.stage, sha256=sha256(cut))
+    files = {"ranked_by": ranked_by, "cut_from": cut_from}
     check_budget(objective)
     identity = identity_of(objective, **files, seed=arguments.seed)
     check_same_search(arguments.out, identity)
+    missing = arguments.dry_run or trials_before(arguments.out) < arguments.trials
+    if arguments.finetune_steps and missing:
+        # Fine-tuning decodes them once more, in its own run folder; when no trial is missing, it
+        # comes at once, and decodes none when it is finished.
+        finetune_crops(arguments, cut_about).check(silent=arguments.json)
     storage = arguments.storage or f"{JOURNAL}{arguments.out / JOURNAL_FILE}"
     if arguments.dry_run:
         from nas.dry_run import plan_search
@@ -188,6 +203,7 @@ def command(arguments: argparse.Namespace) -> int:
 
     from nas.chosen import write_weights
     from nas.report import write_search
+    from nas.stopping import telling
 
     result = search(
         objective,
@@ -206,8 +222,12 @@ def command(arguments: argparse.Namespace) -> int:
             f"--trials {arguments.trials} has no effect: the study has {len(result.trials)} "
             "finished ones, and all of them count",
         )
-    outcome = write_weights(arguments, cut, objective, result, device)
-    paths = [arguments.out / outcome.file, *write_search(arguments.out, result, outcome)]
+    trials = f"after the search, whose {len(result.trials)} trials are saved"
+    with telling(lambda: trials):
+        former = chosen_before(arguments.out)
+        outcome = write_weights(arguments, cut, objective, result, device)
+        paths = [arguments.out / outcome.file, *write_search(arguments.out, result, outcome)]
+        remove_former(arguments.out, former, outcome.file)
     _print(arguments, result, outcome, paths)
     return 0
 

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from nas.result import load_search
+from latency.files import LEFTOVER
+from nas.result import SUMMARY, load_search
 from nas.storage import journal_path
 
+if TYPE_CHECKING:
+    from latency.target import Target
+
 JOURNAL_FILE = "study.journal"
-SUMMARY = "search.json"
-TEMPORARY = ".part-"
-"""Begins the names of files that are being written; a process that is killed leaves them."""
+_SUFFIX = ".safetensors"
+_WEIGHTS = re.compile(rf".+_\d+\.\d\dms_-?\d+\.\d\ddB_mfa_.+{re.escape(_SUFFIX)}")
+"""Names that `weights_name` gives."""
 
 
 def check_out(out: Path, storage: str | None) -> None:
@@ -32,7 +38,7 @@ def check_out(out: Path, storage: str | None) -> None:
     # A search that shares a study leaves neither when it is killed, but perhaps its fine-tuning,
     # and the study itself when that was put here.
     shared = journal_path(storage or "")
-    own = (TEMPORARY, *([shared.name] if shared else []))
+    own = (LEFTOVER, *([shared.name] if shared else []))
     others = [path for path in out.iterdir() if not path.name.startswith(own)]
     if others and not any(out.glob("finetune/*/config.toml")):
         raise ValueError(
@@ -67,20 +73,48 @@ def identity_differences(theirs: Mapping[str, str], ours: Mapping[str, str]) -> 
     ]
 
 
-def remove_leftovers(out: Path, former: str | None, kept: str) -> None:
-    """Remove what a killed process was writing, and the weights that an earlier run chose.
+def weights_name(target: Target, milliseconds: float, quality: float, architecture: str) -> str:
+    """Return the name of the weights file: target, predicted latency, quality, architecture."""
+    figures = f"{milliseconds:.2f}ms_{quality:.2f}dB"
+    return f"{target.soc}-{target.unit}_{figures}_{architecture}{_SUFFIX}"
+
+
+def remove_leftovers(out: Path) -> None:
+    """Remove what a killed process was writing."""
+    for path in out.glob(f"{LEFTOVER}*"):
+        if path.is_file():
+            path.unlink(missing_ok=True)
+
+
+def chosen_before(out: Path) -> str | None:
+    """Return the name of the weights that `search.json` tells of, or None without one."""
+    summary = out / SUMMARY
+    return load_search(summary)["chosen"]["weights"] if summary.is_file() else None
+
+
+def trials_before(out: Path) -> int:
+    """Return the trials that `search.json` tells of; 0 without one."""
+    if not (out / SUMMARY).is_file():
+        return 0
+    trials = load_search(out / SUMMARY).get("trials")
+    return len(trials) if isinstance(trials, list) else 0
+
+
+def remove_former(out: Path, former: str | None, kept: str) -> None:
+    """Remove the weights that earlier runs chose, once `search.json` tells of the new ones.
 
     Args:
         out: the search's folder.
-        former: name of the weights that `search.json` tells of.
-        kept: name of the weights that are to be written now.
+        former: what `chosen_before` returned before `search.json` was written.
+        kept: name of the weights that it tells of now.
     """
-    leftovers: Iterable[Path] = out.glob(f"{TEMPORARY}*")
-    if former is not None and former != kept and Path(former).name == former:
-        leftovers = [*leftovers, out / former]
-    for path in leftovers:
-        if path.is_file():
-            path.unlink(missing_ok=True)
+    # A run that failed between weights and search.json left weights that nothing tells of.
+    names = {path.name for path in out.iterdir() if _WEIGHTS.fullmatch(path.name)}
+    if former is not None and Path(former).name == former:
+        names.add(former)
+    for name in names - {kept}:
+        if (out / name).is_file():
+            (out / name).unlink(missing_ok=True)
 
 
 def _shown(value: object) -> str:

@@ -20,6 +20,7 @@ from nas.objective import Objective, Score, pairs_digest
 from nas.result import SearchResult, SupernetFile, TrialRecord
 from nas.sampling import chosen_sampler, make_sampler, parameters_of, suggest, warm_starts
 from nas.search_folder import identity_differences
+from nas.stopping import telling
 from nas.storage import journal_path, mend_journal, only_searcher, open_storage
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ def search(
     Raises:
         ValueError: the study was made with something else, or the storage is not one.
         FailureError: no candidate is within the budget, or another process uses the study.
+        KeyboardInterrupt: a signal stopped it; the text says how far it was.
     """
     import optuna
 
@@ -112,7 +114,7 @@ def search(
         for record in records:
             _remember(objective, record)
         progress = Progress("search", trials, initial=min(len(records), trials), silent=silent)
-        with progress:
+        with telling(lambda: _progress_of(records, trials, storage, name)), progress:
             while len(records) < trials:
                 _run_trial(study, objective, method, seed)
                 records = finished(study)
@@ -273,6 +275,13 @@ def _note(records: list[TrialRecord]) -> str:
     if best is None:
         return "nothing within the budget yet"
     return f"best {best.quality:.2f} dB at {best.latency_ms:.2f} ms"
+
+
+def _progress_of(records: list[TrialRecord], trials: int, storage: str, name: str) -> str:
+    """Return how far a search was when it was stopped; a database's URL may hold a password."""
+    place = journal_path(storage) or f"study {name}"
+    saved = f", which are saved in '{place}'" if records else ""
+    return f"after {len(records)} of {trials} trials{saved}"
 
 
 def _no_candidate(objective: Objective, architecture: str, latency: float) -> FailureError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -12,8 +13,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from failing_disk import failing_disk
 
+from latency.signals import TerminatedError
+from mfagan.checkpoint import load_network, save_network
 from nas.cli import main
+from nas.objective import Objective
 from nas.result import read_search
 from nas.storage import mend_journal, open_storage
 
@@ -164,6 +170,151 @@ def test_more_trials_than_members_are_said(supernet_file, photos, tmp_path, caps
     many = words(supernet_file, photos, tmp_path / "out", trials=100)
     assert main([*many, "--dry-run"]) == 0
     assert "more than the 40 architectures" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def other_winner(supernet_file, photos, tmp_path_factory):
+    """A supernet, its search of six trials, and the same after 24: a better one was among them."""
+    folder = tmp_path_factory.mktemp("winners")
+    network, about = load_network(supernet_file)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.02)
+    supernet = folder / "supernet.safetensors"
+    save_network(supernet, network, about)
+    assert main(words(supernet, photos, folder / "short")) == 0
+    shutil.copytree(folder / "short", folder / "long")
+    assert main(words(supernet, photos, folder / "long", trials=24)) == 0
+    assert told(folder / "short") != told(folder / "long")
+    return supernet, folder / "short", folder / "long"
+
+
+def told(out) -> str:
+    """Return the weights that search.json names; they can be read, and are what it tells of."""
+    chosen = json.loads((out / "search.json").read_text())["chosen"]
+    assert load_network(out / chosen["weights"])[1].architecture == chosen["architecture"]
+    return chosen["weights"]
+
+
+def test_another_winner_on_a_full_disk_costs_no_good_weights(
+    other_winner, photos, tmp_path, capsys
+):
+    """The study has every trial already: what is left is to write the new winner."""
+    supernet, short, long = other_winner
+    failed = 0
+    for k in range(1, 100):
+        out = Path(shutil.copytree(short, tmp_path / f"{k}"))
+        shutil.copy(long / "study.journal", out)
+        command = words(supernet, photos, out, trials=24)
+        capsys.readouterr()
+        with failing_disk(out, k, errno.ENOSPC) as disk:
+            status = main(command)
+        if disk.opened < k:
+            assert status == 0
+            break
+        failed += 1
+        assert status == 1
+        assert os.strerror(errno.ENOSPC) in capsys.readouterr().err
+        assert told(out) == told(short)  # search.json is written last
+        assert main(command) == 0
+        assert told(out) == told(long)
+        assert len(list(out.glob("*.safetensors"))) == 1
+    assert failed >= 7  # the journal, the weights and five files more
+
+
+def test_weights_that_nothing_tells_of_go_and_a_users_own_stay(supernet_file, photos, out):
+    """A run that was killed between weights and search.json, then another winner."""
+    (out / "snapdragon-865-gpu_3.21ms_23.45dB_mfa_x4_w8_c2_s0.safetensors").write_bytes(b"x")
+    (out / "my copy.safetensors").write_bytes(b"mine")
+    assert main(words(supernet_file, photos, out)) == 0
+    assert {p.name for p in out.glob("*.safetensors")} == {told(out), "my copy.safetensors"}
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_the_search(
+    supernet_file, photos, tmp_path, monkeypatch, capsys
+):
+    """Root may write everywhere, so the system's answer is made up."""
+    monkeypatch.setattr("mfagan.resources.os.access", lambda *_: False)
+    shared = tmp_path / "shared.journal"
+    for out in (tmp_path / "out", tmp_path):
+        for more in ([], ["--storage", f"journal:{shared}"], ["--dry-run"]):
+            assert main([*words(supernet_file, photos, out), *more]) == 1
+            error = capsys.readouterr().err
+            assert "cannot be written into; give another --out" in error
+            assert error.count("\n") == 1
+            assert not list(tmp_path.iterdir())
+
+
+def test_a_file_is_read_as_often_as_it_must_be(supernet_file, photos, tmp_path, monkeypatch):
+    """Once to rank, once to cut, and hashed once; a finished search decodes no photograph anew."""
+    import latency.files
+    import mfagan.checkpoint
+    from mfagan.photos import PhotoCrops
+
+    counts = dict.fromkeys(("load", "hash", "decode"), 0)
+
+    def counting(owner, name, what):
+        before = getattr(owner, name)
+
+        def counted(*arguments, **more):
+            counts[what] += 1
+            return before(*arguments, **more)
+
+        monkeypatch.setattr(owner, name, counted)
+
+    counting(mfagan.checkpoint, "_fill", "load")
+    counting(latency.files, "sha256", "hash")
+    counting(PhotoCrops, "check", "decode")
+    out = tmp_path / "out"
+    assert main(words(supernet_file, photos, out)) == 0
+    # The third is the file that was written, which is checked.
+    assert counts == {"load": 3, "hash": 1, "decode": 0}
+    tuned = words(supernet_file, photos, out, finetune_steps=1)
+    assert main(tuned) == 0
+    assert counts["decode"] == 1  # no trial was missing: the fine-tuning's own check
+    assert main(tuned) == 0
+    assert counts["decode"] == 1
+    assert main([*tuned, "--trials", "7"]) == 0
+    assert counts["decode"] == 2 + (len(list((out / "finetune").iterdir())) > 1)
+
+
+@pytest.mark.parametrize("ending", [KeyboardInterrupt(), TerminatedError(number=signal.SIGHUP)])
+def test_a_stopped_search_says_what_is_saved_and_goes_on(
+    supernet_file, photos, made, tmp_path, monkeypatch, capsys, ending
+):
+    out = tmp_path / "out"
+    command = words(supernet_file, photos, out)
+    status = 128 + getattr(ending, "number", signal.SIGINT)
+
+    def stop(after):
+        calls = iter(range(after))
+        score = Objective.score
+
+        def stopping(objective, architecture):
+            if next(calls, None) is None:
+                raise ending
+            return score(objective, architecture)
+
+        return stopping
+
+    for after, sentence in (
+        (0, "stopped after 0 of 6 trials; the same command goes on"),
+        (4, f"stopped after 4 of 6 trials, which are saved in '{out}/study.journal'; the same "),
+    ):
+        with monkeypatch.context() as patched:
+            patched.setattr(Objective, "score", stop(after))
+            assert main(command) == status
+        error = capsys.readouterr().err
+        assert sentence in error.splitlines()[-1]
+        assert "Traceback" not in error
+    with monkeypatch.context() as patched:
+        patched.setattr("nas.report.search_page", lambda *_: (_ for _ in ()).throw(ending))
+        assert main(command) == status
+    sentence = "stopped after the search, whose 6 trials are saved; the same command goes on"
+    assert sentence in capsys.readouterr().err.splitlines()[-1]
+    assert main(command) == 0
+    assert told(out) == told(made)
 
 
 @pytest.mark.parametrize(
