@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 _LOG_LINE = 500
 """Bytes of one line of figures in metrics.jsonl and in the report's curves."""
-_LOG_EVERY = 20
 
 
 def plan_training(
@@ -133,6 +132,8 @@ def _extra_bytes(
     config: TrainConfig, stages: Sequence[StageEstimate], validation: Sequence[tuple[Image, Image]]
 ) -> int:
     """Return the bytes of what no stage weighs: a teacher's copy, figures, pictures."""
+    from mfagan.recorder import LOG_EVERY
+
     teacher = config.network.teacher
     copied = config.schedule.gan_steps and teacher.endswith(".safetensors")
     picture = 3 * validation[0][1].nbytes // 2  # a PNG of a photograph has half of its bytes
@@ -140,7 +141,7 @@ def _extra_bytes(
     steps = schedule.pixel_steps + schedule.gan_steps
     if any(stage.name == "teacher" for stage in stages):
         steps += schedule.teacher_steps
-    lines = steps // _LOG_EVERY + steps // schedule.validate_every
+    lines = steps // LOG_EVERY + steps // schedule.validate_every
     # The report holds the pictures a second time, as text.
     figures = lines * _LOG_LINE + len(stages) * picture * 7 // 3
     return figures + (Path(teacher).stat().st_size if copied else 0)

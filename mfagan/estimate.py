@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 from latency.commandline import FailureError
 from latency.memory import available_bytes
-from mfagan.resources import forget_peak, peak_bytes, shown_bytes, shown_time
+from mfagan.resources import (
+    device_held_bytes,
+    device_peak_bytes,
+    forget_peak,
+    peak_bytes,
+    resident_bytes,
+    shown_bytes,
+    shown_time,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -125,7 +133,6 @@ def measure_stage(
     from mfagan.evaluation import mean_psnr_y
 
     _check_one_crop(stage, config.data.patch, device)
-    forget_peak(device)
     averaged = AveragedWeights(stage.generator, config.schedule.ema)
 
     def train(step: int) -> None:
@@ -135,7 +142,11 @@ def measure_stage(
     wanted = crops.batch
     try:
         crops.batch = 1
-        fastest, at_one = _two_rounds(train, device), peak_bytes()
+        first = _round(train, device)
+        # What a first step leaves, kernels and the optimizers' state, is there once.
+        forget_peak(device)
+        held = resident_bytes() or peak_bytes(), device_held_bytes(device)
+        fastest = list(map(min, first, _round(train, device)))
         while crops.batch < wanted:
             if GROWTH * sum(fastest) > 2 * MEASURED_SECONDS:  # it may have been a bad moment
                 fastest = list(map(min, fastest, _round(train, device)))
@@ -148,13 +159,17 @@ def measure_stage(
             took = _round(train, device)
             rounds, spent = rounds + 1, spent + sum(took)
             fastest = list(map(min, fastest, took))
-        measured, at_measured = crops.batch, peak_bytes()
+        measured = crops.batch
+        peaks = peak_bytes(), device_peak_bytes(device)
     finally:
         crops.batch = wanted
-    # Above the measured batch, time is taken to rise with the crops, memory as it rose so far.
-    step_seconds = sum(fastest) / ROUND * wanted / measured
-    more = (wanted - measured) / max(1, measured - 1)
-    memory = at_measured + more * max(0, at_measured - at_one)
+    # Above the measured batch, time and what a step holds for a while rise with the crops.
+    ratio = wanted / measured
+    memory, device_memory = (
+        round(before + max(0, peak - before) * ratio)
+        for before, peak in zip(held, peaks, strict=True)
+    )
+    step_seconds = sum(fastest) / ROUND * ratio
     network, scale = averaged.network, config.data.scale
     space = getattr(network, "space", None)
     members = [None] if space is None else [None, space.smallest]
@@ -176,8 +191,8 @@ def measure_stage(
         measured_batch=measured,
         validations=-(-steps // every) - done // every if left else 0,
         validation_seconds=check * share,
-        memory_bytes=max(peak_bytes(), round(memory)),
-        device_bytes=round(_device_peak(device) * wanted / measured),
+        memory_bytes=max(peak_bytes(), memory),
+        device_bytes=max(device_peak_bytes(device), device_memory),
         checkpoints=min(-(-steps // config.schedule.save_every), 4),
         **_file_sizes(stage, averaged.network, about, config),
     )
@@ -269,9 +284,3 @@ def _seconds(work: Callable[[int], object], step: int, device: torch.device) -> 
     if device.type == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter() - start
-
-
-def _device_peak(device: torch.device) -> int:
-    import torch
-
-    return torch.cuda.max_memory_reserved() if device.type == "cuda" else 0

@@ -56,6 +56,27 @@ def resident_bytes() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
+def device_peak_bytes(device: torch.device) -> int:
+    """Return the most GPU memory that this process held since `forget_peak`; 0 without a GPU."""
+    import torch
+
+    return torch.cuda.max_memory_reserved() if device.type == "cuda" else 0
+
+
+def device_held_bytes(device: torch.device) -> int:
+    """Return the GPU memory that this process holds now; 0 without a GPU."""
+    import torch
+
+    return torch.cuda.memory_reserved() if device.type == "cuda" else 0
+
+
+def device_left_bytes() -> int:
+    """Return the GPU memory that this process holds, and what is free beside it."""
+    import torch
+
+    return torch.cuda.mem_get_info()[0] + torch.cuda.memory_reserved()
+
+
 def check_writable_folder(out: Path) -> None:
     """Check that a folder can be made, or written into.
 

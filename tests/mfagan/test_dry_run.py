@@ -183,14 +183,89 @@ def test_another_configuration_is_refused_unless_forced(photos, finished, capsys
 
 
 def test_what_does_not_fit_is_warned_of(photos, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("mfagan.plan.available_bytes", lambda: 0)
-    monkeypatch.setattr("mfagan.plan.resident_bytes", lambda: 0)
-    monkeypatch.setattr("mfagan.plan.free_bytes", lambda _: 1000)
+    monkeypatch.setattr("mfagan.needs.available_bytes", lambda: 0)
+    monkeypatch.setattr("mfagan.needs.resident_bytes", lambda: 0)
+    monkeypatch.setattr("mfagan.needs.free_bytes", lambda _: 1000)
     assert main([*words(photos, tmp_path / "out"), "--dry-run"]) == 0
     error = capsys.readouterr().err
     assert "warning: the run needs about" in error
     assert "lower --batch, --patch or --cache-mib" in error
     assert "of disk and 1000 bytes are free" in error
+
+
+class Machine:
+    """Stands in for the system's figures: a step takes memory by its batch, kept and for a while.
+
+    Args:
+        kept: bytes that the first step leaves.
+        crop: bytes of one crop, for a while.
+    """
+
+    def __init__(self, monkeypatch, *, kept, crop):
+        self.resident, self.peak, self.batches = 1000, 50_000, []
+        self.kept, self.crop = kept, crop
+        figures = {
+            "resident_bytes": lambda: self.resident,
+            "peak_bytes": lambda: self.peak,
+            "forget_peak": self.forget,
+            "device_held_bytes": lambda _: 2 * self.resident,
+            "device_peak_bytes": lambda _: 2 * self.peak,
+        }
+        for name, figure in figures.items():
+            monkeypatch.setattr(f"mfagan.estimate.{name}", figure)
+        monkeypatch.setattr("mfagan.estimate._seconds", self.run)
+        monkeypatch.setattr("mfagan.estimate.MEASURED_SECONDS", 1.5)
+
+    def forget(self, _device):
+        self.peak = self.resident
+
+    def run(self, work, step, _device):
+        self.now = None
+        work(step)
+        if self.now is None:  # a validation
+            return 0.1
+        self.resident = 1000 + self.kept
+        self.peak = max(self.peak, self.resident + self.crop * self.now)
+        self.batches.append(self.now)
+        return 0.01 * self.now if self.crop < 500 else 0.3 * self.now
+
+
+@pytest.mark.parametrize(
+    ("crop", "batch", "measured"), [(700, 1, 1), (700, 4, 1), (700, 16, 1), (100, 64, 64),
+                                    (100, 1000, 64)]
+)  # fmt: skip
+def test_memory_rises_with_the_crops_and_not_with_what_is_kept(
+    photos, tmp_path, monkeypatch, crop, batch, measured
+):
+    """Exact arithmetic: 1000 before, 5000 kept after a step, and so much for every crop."""
+    from mfagan.dry_run import plan_training
+    from mfagan.photos import PhotoCrops
+
+    machine = Machine(monkeypatch, kept=5000, crop=crop)
+    draw = PhotoCrops.draw
+
+    def drawn(crops, stage, step):
+        machine.now, wanted = crops.batch, crops.batch
+        crops.batch = 1
+        try:
+            return draw(crops, stage, step)
+        finally:
+            crops.batch = wanted
+
+    monkeypatch.setattr(PhotoCrops, "draw", drawn)
+    config = resolve(
+        {
+            "data": {"data": str(photos), "patch": 8, "batch": batch},
+            "network": {"architecture": "mfa_x4_w4_c1_s0", "teacher": "none"},
+            "schedule": {"gan_steps": 0},
+        }
+    )
+    plan = plan_training(config, tmp_path / "out", device=torch.device("cpu"), silent=True)
+    (stage,) = plan.stages
+    assert stage.measured_batch == max(machine.batches) == measured
+    assert stage.memory_bytes == 6000 + crop * batch
+    assert stage.device_bytes == 2 * stage.memory_bytes
+    assert stage.step_seconds == pytest.approx((0.3 if crop == 700 else 0.01) * batch)
 
 
 def test_a_crop_that_cannot_fit_is_refused_before_it_is_tried(
@@ -206,7 +281,8 @@ def test_a_plan_of_nothing_needs_nothing(tmp_path):
         config=resolve({}), out=tmp_path, device="cpu", stages=(), extra_bytes=0,
         photographs_bytes=0,
     )  # fmt: skip
-    assert (plan.seconds, plan.memory_bytes, plan.disk_peak_bytes) == (0, 0, 0)
+    needs = plan.needs
+    assert (plan.seconds, needs.memory_bytes, needs.disk_peak_bytes) == (0, 0, 0)
     assert list(plan.warnings()) == []
 
 
