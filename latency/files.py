@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,11 @@ from latency.commandline import FailureError
 
 LEFTOVER = ".part-"
 """Starts the names of files that are not written whole yet; only kill -9 leaves one behind."""
+
+_ATTEMPTS = 10
+"""To lock a file that others replace meanwhile."""
+_NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK)
+"""Of file systems without hard links (exFAT, some shares): there, a rename has to do."""
 
 
 def unwritable(path: Path, error: OSError) -> OSError:
@@ -30,11 +35,17 @@ def unwritable(path: Path, error: OSError) -> OSError:
 
 
 @contextlib.contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+def replacing(
+    path: str | os.PathLike[str], *, move: Callable[[Path, Path], object] = os.replace
+) -> Iterator[Path]:
     """Yield a temporary path beside `path` that replaces it when the block ends well.
 
     The temporary file keeps the suffix, because image and model writers go by it. When the block
     raises, it is removed and `path` is as it was.
+
+    Args:
+        path: what is written.
+        move: gives the temporary file its name.
 
     Raises:
         NotADirectoryError: something above `path` is a file.
@@ -57,7 +68,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
-        temporary.replace(target)
+        move(temporary, target)
         _sync_folder(target.parent)
     except OSError as error:
         raise unwritable(target, error) from error
@@ -102,12 +113,27 @@ def only_process(path: str | os.PathLike[str], refusal: str) -> Iterator[None]:
     """
     import fcntl
 
-    with Path(path).open("ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise FailureError(refusal) from error
-        yield
+    for _ in range(_ATTEMPTS):
+        with Path(path).open("ab") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise FailureError(refusal) from error
+            if _is_still(path, file.fileno()):
+                yield
+                return
+    raise FailureError(refusal)
+
+
+def _is_still(path: str | os.PathLike[str], handle: int) -> bool:
+    """Tell whether a path names an open file, not one that another process put in its place.
+
+    A lock on a file without a name keeps nobody out.
+    """
+    try:
+        return os.path.samestat(os.fstat(handle), Path(path).stat())
+    except FileNotFoundError:
+        return False
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
@@ -131,6 +157,29 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
             "encoding; rename that file"
         ) from error
     write_bytes(path, data)
+
+
+def create_text(path: str | os.PathLike[str], text: str) -> bool:
+    """Write a UTF-8 text file whole unless its name is taken; return whether it was written.
+
+    Of two processes that do it at once, one does: what the other may hold is never replaced.
+    """
+    taken = False
+
+    def link(temporary: Path, target: Path) -> None:
+        nonlocal taken
+        try:
+            os.link(temporary, target)
+        except FileExistsError:
+            taken = True
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            temporary.replace(target)
+
+    with replacing(path, move=link) as temporary:
+        temporary.write_bytes(text.encode())
+    return not taken
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
