@@ -74,11 +74,12 @@ def split_photos(folder: Path, validation: Path | None = None) -> Split:
         )
 
     def order(path: Path) -> bytes:
-        return hashlib.sha256(path.relative_to(folder).as_posix().encode()).digest()
+        name = path.relative_to(folder).as_posix()
+        return hashlib.sha256(name.encode(errors="surrogateescape")).digest()
 
-    kept = sorted(sorted(files, key=order)[: max(1, len(files) // VALIDATION_SHARE)])
-    training = [file for file in files if file not in set(kept)]
-    return Split(training=tuple(training), validation=tuple(kept))
+    kept = set(sorted(files, key=order)[: max(1, len(files) // VALIDATION_SHARE)])
+    training = [file for file in files if file not in kept]
+    return Split(training=tuple(training), validation=tuple(sorted(kept)))
 
 
 def refuse_nested(out: Path, *folders: Path) -> None:
@@ -153,6 +154,7 @@ class PhotoCrops:
         self.seed = seed
         self._cache: OrderedDict[int, Image] = OrderedDict()
         self._cache_bytes = cache_bytes
+        self._cached_bytes = 0
         self._notes: dict[Path, str] = {}
 
     def check(self, *, silent: bool = False) -> None:
@@ -217,14 +219,15 @@ class PhotoCrops:
                 f"of {self.patch * self.scale} pixels; remove it or lower --patch"
             )
         self._cache[index] = photo
-        while len(self._cache) > 1 and self.cached_bytes > self._cache_bytes:
-            self._cache.popitem(last=False)
+        self._cached_bytes += photo.nbytes
+        while len(self._cache) > 1 and self._cached_bytes > self._cache_bytes:
+            self._cached_bytes -= self._cache.popitem(last=False)[1].nbytes
         return photo
 
     @property
     def cached_bytes(self) -> int:
         """Memory that the decoded photographs take now."""
-        return sum(photo.nbytes for photo in self._cache.values())
+        return self._cached_bytes
 
 
 @contextlib.contextmanager

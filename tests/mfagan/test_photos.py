@@ -1,8 +1,11 @@
+import os
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from mfagan import photos as photos_module
 from mfagan.images import list_images, write_image
 from mfagan.photos import PhotoCrops, split_photos, validation_pairs
 from mfagan.resize import downscale
@@ -119,3 +122,38 @@ def test_notes_of_all_photographs_are_one_warning(photos):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         checked.draw("pixel", 0)
+
+
+def test_the_cached_bytes_are_those_of_the_photographs_kept(photos):
+    size = 96 * 120 * 3
+    for kept, cache_bytes in ((4, 1 << 20), (2, 2 * size), (1, 1)):
+        drawing = crops(photos, cache_bytes=cache_bytes)
+        assert drawing.cached_bytes == 0
+        for _ in range(2):
+            drawing.check(silent=True)
+            assert drawing.cached_bytes == kept * size
+
+
+def test_a_name_of_another_encoding_is_split_too(photos):
+    (photos / "0.png").rename(photos / os.fsdecode(b"\xff.png"))
+    split = split_photos(photos)
+    assert len(split.training) + len(split.validation) == 4
+
+
+def test_a_split_of_many_photographs_takes_time_in_proportion(monkeypatch):
+    """Ten times as many photographs are hashed ten times as often, not a hundred times."""
+    hashed = []
+
+    class Counted(type(Path())):
+        def __hash__(self):
+            hashed.append(0)
+            return super().__hash__()
+
+    for count in (20, 200):
+        names = [Counted(f"photos/{k:03d}.png") for k in range(count)]
+        monkeypatch.setattr(photos_module, "list_images", lambda _, names=names: names)
+        hashed.clear()
+        split = split_photos(Path("photos"))
+        assert (len(split.validation), len(split.training)) == (count // 10, count - count // 10)
+        assert list(split.validation) == sorted(split.validation)
+        assert len(hashed) <= 2 * count
