@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from types import FrameType
 
 from latency.signals import ENDING_SIGNALS, TerminatedError, handling
+
+_AT_ONCE = 3
+"""So many Ctrl-C wait for nothing."""
 
 
 class InterruptedRunError(KeyboardInterrupt):
@@ -29,6 +35,7 @@ class Stop:
         self.where = "before the first step"
         self._number: int | None = None
         self._deferred = False
+        self._interrupts = 0
 
     @property
     def requested(self) -> bool:
@@ -63,11 +70,23 @@ class Stop:
             raise TerminatedRunError(text, self._number)
 
     def note(self, number: int, _frame: FrameType | None) -> None:
-        """Handle a signal; all after the first are ignored, so that they break no clean-up."""
+        """Handle a signal.
+
+        Those after the first are ignored, so that they break no clean-up, up to the third Ctrl-C:
+        its user does not want to wait for the step, and every file is whole at any moment.
+        """
+        self._interrupts += number == signal.SIGINT
         if self._number is None:
             self._number = number
             if not self._deferred:
                 self.obey()
+            _say(
+                f"stopping after this step, which is saved ({signal.Signals(number).name}); press "
+                f"Ctrl-C {_AT_ONCE - self._interrupts} more times to end at once"
+            )
+        elif self._interrupts >= _AT_ONCE:
+            self.where = "in the middle of a step; what was saved before it is whole"
+            self.obey()
 
 
 @contextlib.contextmanager
@@ -76,3 +95,16 @@ def stop_on_signals() -> Iterator[Stop]:
     stop = Stop()
     with handling((signal.SIGINT, *ENDING_SIGNALS), stop.note):
         yield stop
+
+
+def _say(text: str) -> None:
+    """Print one line on stderr from a signal's handler.
+
+    Past Python's buffer, which may be in the middle of a write and refuses a second one.
+    """
+    if sys.stderr is None:  # closed by the shell (`2>&-`)
+        return
+    with contextlib.suppress(OSError, ValueError):  # a reader that is gone, a stream in memory
+        start = "\n" if sys.stderr.isatty() else ""  # below the progress bar
+        line = f"{start}{Path(sys.argv[0]).stem}: {text}\n"
+        os.write(sys.stderr.fileno(), line.encode(errors="backslashreplace"))

@@ -1,10 +1,12 @@
 """Signals, a vanished folder and want of memory, wherever in a run they come."""
 
+import io
 import json
 import os
 import re
 import shutil
 import signal
+import sys
 
 import pytest
 import torch
@@ -72,13 +74,17 @@ def test_a_signal_during_the_check_of_the_photographs(train, tmp_path, monkeypat
         (recorder, "mean_psnr_y", 2),
     ],
 )
-def test_signals_while_saving_and_validating_wait(train, tmp_path, monkeypatch, where, name, step):
+def test_signals_while_saving_and_validating_wait(
+    train, tmp_path, monkeypatch, capfd, where, name, step
+):
     """The first asks for the stop, the others must not break the saving."""
     before(monkeypatch, where, name, signals(signal.SIGINT, signal.SIGINT, signal.SIGTERM))
     handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     with pytest.raises(InterruptedRunError) as caught:
         train()
     assert "stopped by SIGINT after step" in str(caught.value)
+    said = "stopping after this step, which is saved (SIGINT); press Ctrl-C 2 more times to end"
+    assert capfd.readouterr().err.count(said) == 1
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
     out = tmp_path / "out"
     assert not list(out.rglob(".part-*"))
@@ -90,6 +96,41 @@ def test_signals_while_saving_and_validating_wait(train, tmp_path, monkeypatch, 
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert [m["step"] for m in lines if "psnr_y_crop4" in m] == [2, 3]
     assert [m["step"] for m in lines if "l1" in m] == [3]
+
+
+@pytest.mark.parametrize(
+    ("first", "error"),
+    [(signal.SIGINT, InterruptedRunError), (signal.SIGTERM, TerminatedRunError)],
+)
+def test_the_third_ctrl_c_does_not_wait_for_the_step(train, tmp_path, monkeypatch, first, error):
+    out, more = tmp_path / "out", 3 - (first == signal.SIGINT)
+    before(
+        monkeypatch, engine, "_batch", signals(first, *[signal.SIGINT] * more),
+        when=lambda *a: a[2] == 1,
+    )  # fmt: skip
+    with pytest.raises(error, match=f"{first.name} in the middle of a step; what was saved") as e:
+        train()
+    assert e.type is error
+    assert read_state(out / "checkpoints" / "state.pt")["step"] == 1
+    train()
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert [m["step"] for m in lines if "l1" in m] == [3]
+
+
+@pytest.mark.parametrize(("stream", "answers"), [("its", 1), (io.StringIO(), 0), (None, 0)])
+def test_the_first_signal_is_answered_at_once_where_it_can_be(monkeypatch, capfd, stream, answers):
+    said = []
+
+    def work():
+        with stop_on_signals() as stop, stop.deferred():
+            os.kill(os.getpid(), signal.SIGINT)
+            said.append(capfd.readouterr().err)
+
+    if stream != "its":
+        monkeypatch.setattr(sys, "stderr", stream)
+    with pytest.raises(InterruptedRunError):
+        work()
+    assert [text.count("stopping after this step") for text in said] == [answers]
 
 
 def test_a_signal_while_the_report_is_written(train, tmp_path, monkeypatch):
