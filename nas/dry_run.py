@@ -10,16 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from latency.memory import available_bytes
+from mfagan.config import NO_TEACHER
 from mfagan.estimate import StageEstimate, measure_stage
-from mfagan.resources import (
-    check_writable_folder,
-    free_bytes,
-    peak_bytes,
-    resident_bytes,
-    shown_bytes,
-    shown_time,
-)
+from mfagan.needs import Needs
+from mfagan.resources import peak_bytes, shown_time
 from nas.chosen import finetune_config, finetune_crops
 from nas.storage import half_line, journal_path
 
@@ -56,8 +50,7 @@ class SearchPlan:
         longest: seconds of a trial of the slowest member sampled within the budget.
         over_budget: share of the space that is over the budget, 0 to 1.
         finetune: of the slowest member sampled within the budget; None without fine-tuning.
-        memory_bytes: peak resident memory.
-        disk_bytes: what the folder will hold.
+        needs: memory and disk.
         note: what the estimate does not know.
     """
 
@@ -68,8 +61,7 @@ class SearchPlan:
     longest: float
     over_budget: float
     finetune: StageEstimate | None
-    memory_bytes: int
-    disk_bytes: int
+    needs: Needs
     note: str
 
     @property
@@ -89,10 +81,7 @@ class SearchPlan:
                 "over_budget": self.over_budget,
                 "finetune": self.finetune.to_json() if self.finetune else None,
                 "seconds": list(self.seconds),
-                "memory_bytes": self.memory_bytes,
-                "memory_available_bytes": available_bytes(),
-                "disk_bytes": self.disk_bytes,
-                "disk_free_bytes": free_bytes(self.out),
+                **self.needs.to_json(),
                 "note": self.note,
             },
             "written": [],
@@ -111,25 +100,14 @@ class SearchPlan:
         lines += [str(self.finetune)] if self.finetune else []
         lines += [
             f"time: {low} to {high}",
-            f"memory: {shown_bytes(self.memory_bytes)} at the peak; "
-            f"{shown_bytes(available_bytes())} are available now",
-            f"disk: {shown_bytes(self.disk_bytes)}; {shown_bytes(free_bytes(self.out))} are free",
+            *self.needs.lines(),
             "nothing was written",
         ]
         return "\n".join(lines)
 
     def warnings(self) -> Iterator[str]:
-        """Yield what does not fit, one sentence each."""
-        if self.memory_bytes > (there := available_bytes() + resident_bytes()):
-            yield (
-                f"the search needs about {shown_bytes(self.memory_bytes)} of memory and "
-                f"{shown_bytes(there)} are there"
-            )
-        if self.disk_bytes > (free := free_bytes(self.out)):
-            yield (
-                f"the search needs about {shown_bytes(self.disk_bytes)} of disk and "
-                f"{shown_bytes(free)} are free at '{self.out}'"
-            )
+        """Return what does not fit, one sentence each."""
+        return self.needs.warnings()
 
 
 def plan_search(
@@ -155,7 +133,6 @@ def plan_search(
     Raises:
         ValueError, FailureError: as the search does.
     """
-    check_writable_folder(arguments.out)
     done, note = _trials_done(storage, arguments, identity), ROUGH
     if journal_path(storage) is None:
         note += "; the database was not asked what the study has already"
@@ -178,8 +155,13 @@ def plan_search(
         longest=_seconds(objective, network, slowest),
         over_budget=1 - len(within) / len(members),
         finetune=finetune,
-        memory_bytes=max(peak_bytes(), finetune.memory_bytes if finetune else 0),
-        disk_bytes=disk + (finetune.disk_bytes if finetune else 0),
+        needs=Needs(
+            work="the search",
+            out=arguments.out,
+            memory_bytes=max(peak_bytes(), finetune.memory_bytes if finetune else 0),
+            device_bytes=finetune.device_bytes if finetune else 0,
+            disk_bytes=disk + (finetune.disk_bytes if finetune else 0),
+        ),
         note=note,
     )
 
@@ -249,7 +231,7 @@ def _measure_finetune(
     if not arguments.finetune_steps:
         return None
     from mfagan.checkpoint import cut_subnet, load_discriminator
-    from mfagan.preparation import NO_TEACHER, load_teacher, resolve_precision
+    from mfagan.preparation import load_teacher, resolve_precision
     from mfagan.stage_runs import gan_stage, pixel_stage
 
     generator, about = cut_subnet(cut, architecture)
