@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 from export.calibration import CROP
 from export.pipeline import TIMED_SIZE
 from export.preparation import prepare
+from latency.memory import peak_bytes
 from mfagan.architecture import architecture_costs, op_list
 from mfagan.model_card import DYNAMIC
 from mfagan.needs import Needs
-from mfagan.resources import peak_bytes, shown_bytes, shown_time
+from mfagan.resources import shown_bytes, shown_time
 
 if TYPE_CHECKING:
     from torch import nn

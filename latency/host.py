@@ -9,8 +9,6 @@ from __future__ import annotations
 import os
 import platform
 import re
-import resource
-import sys
 import time
 from datetime import date
 from pathlib import Path
@@ -18,6 +16,7 @@ from typing import Any
 
 from latency.commandline import FailureError, out_of_memory
 from latency.measurement import Measurement
+from latency.memory import peak_bytes
 from latency.onnx_model import load_onnx, model_input
 from latency.onnx_ops import check_memory
 from latency.progress import Progress
@@ -103,7 +102,7 @@ def measure(
         warmup=warmup,
         threads=threads,
         load_time_ms=load_ms,
-        peak_memory_bytes=_peak_bytes(),
+        peak_memory_bytes=peak_bytes(),
         layers_per_unit=None,
         clocks=_GOVERNOR.read_text().strip() if _GOVERNOR.is_file() else None,
         thermal=None,
@@ -145,17 +144,6 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
-
-
-def _peak_bytes() -> int:
-    """Return the largest resident memory that this process has had."""
-    status = Path("/proc/self/status")
-    if status.is_file():
-        for line in status.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _sentence(error: Exception) -> str:

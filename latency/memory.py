@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +20,15 @@ def available_bytes() -> int:
     """
     found = [_machine_left(), _process_left(), _group_left()]
     return max(0, min([left for left in found if left is not None], default=1 << 62))
+
+
+def peak_bytes() -> int:
+    """Return the most resident memory that this process has had."""
+    peak = _field(Path("/proc/self/status"), "VmHWM:")
+    if peak is not None:
+        return peak
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _machine_left() -> int | None:

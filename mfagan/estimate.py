@@ -13,12 +13,11 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from latency.commandline import FailureError
-from latency.memory import available_bytes
+from latency.memory import available_bytes, peak_bytes
 from mfagan.resources import (
     device_held_bytes,
     device_peak_bytes,
     forget_peak,
-    peak_bytes,
     resident_bytes,
     shown_bytes,
     shown_time,

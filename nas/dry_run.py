@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from latency.memory import peak_bytes
 from mfagan.config import NO_TEACHER
 from mfagan.estimate import StageEstimate, measure_stage
 from mfagan.needs import Needs
-from mfagan.resources import peak_bytes, shown_time
+from mfagan.resources import shown_time
 from nas.chosen import finetune_config, finetune_crops
 from nas.storage import half_line, journal_path
 
