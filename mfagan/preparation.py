@@ -11,19 +11,15 @@ import torch
 
 from mfagan.architecture import MfaArchitecture, RrdbArchitecture, parse
 from mfagan.checkpoint import About, load_network, read_about
-from mfagan.config import TrainConfig
+from mfagan.config import NO_TEACHER, TrainConfig
 from mfagan.discriminator import PatchDiscriminator, parse_discriminator
 from mfagan.generator import Generator
-from mfagan.photos import PhotoCrops, refuse_nested, split_photos, validation_pairs
+from mfagan.photos import PhotoCrops, Split, refuse_nested, split_photos, validation_pairs
 from mfagan.rrdb import RRDBNet
 from mfagan.space import SearchSpace
 
 if TYPE_CHECKING:
     from mfagan.images import Image
-
-NO_TEACHER = "none"
-MODEL_SUFFIXES = (".onnx", ".pth", ".pt", ".ckpt", ".pkl")
-"""Of files that hold networks and cannot be a teacher here."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,20 +43,26 @@ class Networks:
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """The photographs of a run: crops to train on, (LR, HR) pairs to validate on."""
+    """The photographs of a run: crops to train on, (LR, HR) pairs to validate on, their files."""
 
+    split: Split
     crops: PhotoCrops
     validation: list[tuple[Image, Image]]
 
 
-def new_networks(config: TrainConfig) -> Networks:
+def new_networks(config: TrainConfig, out: Path | None = None) -> Networks:
     """Return the networks that a configuration asks for; a teacher is only looked at.
+
+    Args:
+        config: of the run.
+        out: the folder of this run, if it has begun: it holds a copy of the teacher's file, which
+            serves where the file is gone.
 
     Raises:
         ValueError: the configuration contradicts itself, or the teacher cannot be one.
     """
     generator, about = _new_generator(config)
-    teacher, file = _find_teacher(config)
+    teacher, file = _find_teacher(config, out)
     return Networks(
         generator=generator,
         about=about,
@@ -89,7 +91,7 @@ def open_data(config: TrainConfig, out: Path) -> Data:
         seed=config.run.seed,
         cache_bytes=data.cache_mib << 20,
     )
-    return Data(crops=crops, validation=validation_pairs(split.validation, data.scale))
+    return Data(split=split, crops=crops, validation=validation_pairs(split.validation, data.scale))
 
 
 def resolve_precision(config: TrainConfig, device: torch.device) -> TrainConfig:
@@ -150,18 +152,23 @@ def _new_discriminator(config: TrainConfig) -> PatchDiscriminator:
     return PatchDiscriminator(architecture)
 
 
-def _find_teacher(config: TrainConfig) -> tuple[RrdbArchitecture | None, Path | None]:
+def _find_teacher(
+    config: TrainConfig, out: Path | None
+) -> tuple[RrdbArchitecture | None, Path | None]:
     """Return the teacher's architecture and its weights file; refuse one that cannot be."""
     text = config.network.teacher
     if not config.schedule.gan_steps or text == NO_TEACHER:
         return None, None
     file = Path(text) if text.endswith(".safetensors") else None
     if file is not None:
+        copy = out / "teacher.safetensors" if out is not None else file
+        if not file.exists() and copy.is_file():
+            file = copy
         about = read_about(file)
         if about.kind != "teacher":
-            raise ValueError(f"'{text}' holds a {about.kind}, not a teacher")
+            raise ValueError(f"'{file}' holds a {about.kind}, not a teacher")
         text = about.architecture
-    elif Path(text).suffix in MODEL_SUFFIXES:
+    elif Path(text).suffix.lower() == ".onnx":
         raise ValueError(
             f"--teacher '{text}' cannot be read: it must be a .safetensors file of mfagan-train, "
             "or an rrdb architecture to train first"

@@ -1,8 +1,9 @@
 """The folder of one training run (contract 3).
 
-config.toml      resolved configuration      metrics.jsonl   figures by stage and step
-checkpoints/     newest three and best       samples/        LR | SR | HR after each stage
-STAGE.safetensors  finished stages           report.html, summary.json
+config.toml      resolved configuration      data.json       photographs it began with
+checkpoints/     newest three and best       metrics.jsonl   figures by stage and step
+STAGE.safetensors  finished stages           samples/        LR | SR | HR after each stage
+report.html, summary.json
 """
 
 from __future__ import annotations
@@ -10,13 +11,21 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from latency.commandline import FailureError
-from latency.files import only_process, unwritable, write_json, write_text
+from latency.files import (
+    LEFTOVER,
+    create_text,
+    only_process,
+    unwritable,
+    write_json,
+    write_text,
+)
 from mfagan.config import FORMAT, TrainConfig, differences, read_toml, resolve, to_toml
+from mfagan.run_inputs import Inputs, changed_inputs, read_inputs, write_inputs
 from mfagan.trainer_state import read_state, write_state
 
 if TYPE_CHECKING:
@@ -26,8 +35,6 @@ if TYPE_CHECKING:
 
 CONFIG = "config.toml"
 KEPT_CHECKPOINTS = 3
-LEFTOVER = ".part-"
-"""Starts the names of files that are not written whole yet (`latency.files.replacing`)."""
 SUMMARY = "summary.json"
 """Of a finished run, and only of that."""
 
@@ -38,6 +45,7 @@ class RunFolder:
     Args:
         path: the folder; it is made when missing.
         config: the resolved configuration of the run.
+        inputs: what it reads, where that is known already.
         force: move another run's folder aside (to `PATH.old-N`) instead of refusing.
 
     Raises:
@@ -45,16 +53,28 @@ class RunFolder:
         FailureError: another process trains in the folder that is to be moved aside.
     """
 
-    def __init__(self, path: Path, config: TrainConfig, *, force: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        config: TrainConfig,
+        inputs: Inputs | None = None,
+        *,
+        force: bool = False,
+    ) -> None:
         self.path = path
+        self._config = config
+        self._inputs = inputs
         self._board: Any = None
         written = path / CONFIG
-        if holds_another_run(path, config, force=force):
-            with self.only_process() if written.is_file() else nullcontext():
+        if holds_another_run(path, config, inputs, force=force):
+            with self._held() if written.is_file() else nullcontext():
                 path.rename(_unused(path.resolve()))
-        # First of all, because a folder without it is taken for somebody else's.
-        if not written.is_file():
-            write_text(written, f"format = {FORMAT}\n\n{to_toml(config)}")
+        # First of all, because a folder without it is taken for somebody else's. Another process
+        # may write and lock it just now: its file stays, and its run is looked at in turn.
+        if not written.is_file() and not create_text(
+            written, f"format = {FORMAT}\n\n{to_toml(config)}"
+        ):
+            holds_another_run(path, config, inputs, force=False)
         self.checkpoints.mkdir(exist_ok=True)
         self.samples.mkdir(exist_ok=True)
 
@@ -96,19 +116,26 @@ class RunFolder:
     def only_process(self) -> Iterator[None]:
         """Hold the folder for this process: two at work in it would mix their states.
 
-        What a killed process left half-written is removed.
+        What a killed process left half-written is removed, and what the run reads is written.
 
         Raises:
             FailureError: on entering, when another process holds it.
+            ValueError: on entering, when it has become another run's meanwhile.
         """
-        refusal = (
-            f"another process is training in '{self.path}'; wait for it, or give another --out"
-        )
-        with only_process(self.path / CONFIG, refusal):
+        with self._held():
+            holds_another_run(self.path, self._config, self._inputs, force=False)
             for folder in (self.path, self.checkpoints, self.samples):
                 for file in folder.glob(f"{LEFTOVER}*"):
                     _remove(file)
+            if self._inputs is not None and read_inputs(self.path) is None:
+                write_inputs(self.path, self._inputs)
             yield
+
+    def _held(self) -> AbstractContextManager[None]:
+        refusal = (
+            f"another process is training in '{self.path}'; wait for it, or give another --out"
+        )
+        return only_process(self.path / CONFIG, refusal)
 
     def check_there(self) -> None:
         """Refuse to write into a folder that is no longer this run's.
@@ -212,12 +239,15 @@ class RunFolder:
         return self.path / "tensorboard"
 
 
-def holds_another_run(path: Path, config: TrainConfig, *, force: bool) -> bool:
+def holds_another_run(
+    path: Path, config: TrainConfig, inputs: Inputs | None = None, *, force: bool
+) -> bool:
     """Tell whether a folder holds another run, to be moved aside; write nothing.
 
     Args:
         path: the run folder.
         config: the resolved configuration of the run to be.
+        inputs: what the run to be reads; None compares the configuration alone.
         force: move another run aside instead of refusing; a run that cannot be read is another.
 
     Raises:
@@ -229,14 +259,24 @@ def holds_another_run(path: Path, config: TrainConfig, *, force: bool) -> bool:
         if path.is_dir() and any(not p.name.startswith(LEFTOVER) for p in path.iterdir()):
             raise ValueError(f"'{path}' is not empty and holds no run; give another --out")
         return False
+    began: Inputs | None = None
     try:
         changed = differences(config, stored_config(path))
+        if inputs is not None and not changed:
+            began = read_inputs(path)
     except ValueError as error:
         if not force:
             raise ValueError(
                 f"{error}; or give another --out, or --force to move it aside"
             ) from error
         changed = ["unreadable"]
+    if inputs is not None and began is not None:
+        changed = changed_inputs(inputs, began, config, path)
+        if changed and not force:
+            raise ValueError(
+                f"{'; '.join(changed)}; put them back, or give another --out, or --force to move "
+                "that run aside and start anew"
+            )
     if changed and not force:
         raise ValueError(
             f"'{path}' holds a run with another configuration ({'; '.join(changed)}); give "

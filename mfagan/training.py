@@ -18,12 +18,11 @@ from mfagan.checkpoint import (
     load_network,
     read_about,
 )
-from mfagan.config import TrainConfig
+from mfagan.config import NO_TEACHER, TrainConfig
 from mfagan.engine import Workplace
 from mfagan.generator import Generator
 from mfagan.out_of_memory import explain_too_many_photographs
 from mfagan.preparation import (
-    NO_TEACHER,
     Networks,
     load_teacher,
     new_networks,
@@ -32,6 +31,7 @@ from mfagan.preparation import (
 )
 from mfagan.rrdb import RRDBNet
 from mfagan.run_folder import RunFolder, holds_another_run, is_finished, read_metrics
+from mfagan.run_inputs import describe_inputs
 from mfagan.stage_runs import train_gan, train_pixels
 from mfagan.stopping import Stop, stop_on_signals
 from mfagan.training_report import write_training_report
@@ -65,11 +65,13 @@ def train(
     """
     with stop_on_signals() as stop:
         config = resolve_precision(config, device)
-        torch.manual_seed(config.run.seed)
-        networks = new_networks(config)
         if is_finished(out, config):
             return _written(RunFolder(out, config))
-        place = _open_workplace(config, out, device, stop, silent=silent, force=force)
+        anew = holds_another_run(out, config, force=force)
+        torch.manual_seed(config.run.seed)
+        networks = new_networks(config, None if anew else out)
+        file = networks.teacher_file
+        place = _open_workplace(config, out, file, device, stop, silent=silent, force=force)
         if tensorboard:
             place.folder.open_tensorboard()
         with place.folder.only_process():
@@ -123,7 +125,7 @@ def finetune(
         config = dataclasses.replace(config, schedule=schedule, network=network)
         if is_finished(out, config):
             return RunFolder(out, config).weights("finetune")
-        place = _open_workplace(config, out, device, stop, silent=silent, force=False)
+        place = _open_workplace(config, out, None, device, stop, silent=silent, force=False)
         with place.folder.only_process():
             if critic is not None:
                 path = train_gan("finetune", subnet, about, teacher, critic, steps, place)
@@ -158,11 +160,11 @@ def _get_teacher(
 ) -> tuple[RRDBNet, Path]:
     """Return the teacher, trained first or copied from its file, and its place in the folder."""
     path = place.folder.weights("teacher")
-    if file is not None:
+    if file is not None and file != path:
         place.folder.check_there()
         # The run folder is whole: fine-tuning finds the teacher beside the other weights.
         write_bytes(path, file.read_bytes())
-    else:
+    elif file is None:
         about = About(kind="teacher", architecture=str(architecture))
         schedule = place.config.schedule
         network = build_network(architecture)
@@ -172,17 +174,31 @@ def _get_teacher(
 
 
 def _open_workplace(
-    config: TrainConfig, out: Path, device: torch.device, stop: Stop, *, silent: bool, force: bool
+    config: TrainConfig,
+    out: Path,
+    teacher: Path | None,
+    device: torch.device,
+    stop: Stop,
+    *,
+    silent: bool,
+    force: bool,
 ) -> Workplace:
     """Check the folder, then the data, then make the folder: bad data leave none behind."""
     holds_another_run(out, config, force=force)
     data = open_data(config, out)
+    inputs = describe_inputs(config.data, data.split, teacher)
+    anew = holds_another_run(out, config, inputs, force=force)
+    if anew and teacher is not None and teacher.resolve().is_relative_to(out.resolve()):
+        raise FileNotFoundError(
+            f"the teacher '{config.network.teacher}' is not there, and its copy '{teacher}' would "
+            "be moved aside with its run; put it back, or give the copy from another folder"
+        )
     stop.where = "while the photographs were checked"
     with explain_too_many_photographs(config):
         data.crops.check(silent=silent)
     stop.where = "before the first step"
     return Workplace(
-        folder=RunFolder(out, config, force=force),
+        folder=RunFolder(out, config, inputs, force=force),
         config=config,
         crops=data.crops,
         validation=data.validation,

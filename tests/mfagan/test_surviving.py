@@ -14,6 +14,7 @@ from mfagan.checkpoint import load_discriminator, load_network, read_about
 from mfagan.config import resolve
 from mfagan.images import read_image, write_image
 from mfagan.run_folder import stored_config
+from mfagan.run_inputs import read_inputs
 from mfagan.trainer_state import read_state
 
 KILLS = 20
@@ -21,7 +22,7 @@ CODES = (
     errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EACCES, errno.ENOENT, errno.EIO
 )  # fmt: skip
 FILES = {
-    "checkpoints", "config.toml", "gan-discriminator.safetensors", "gan.safetensors",
+    "checkpoints", "config.toml", "data.json", "gan-discriminator.safetensors", "gan.safetensors",
     "metrics.jsonl", "pixel.safetensors", "report.html", "samples", "summary.json",
     "teacher.safetensors",
 }  # fmt: skip
@@ -104,6 +105,8 @@ def assert_readable(out, config):
             assert all(json.loads(line)["step"] > 0 for line in file.read_text().splitlines())
         elif file.name == "config.toml":
             assert stored_config(out) == resolve(config)
+        elif file.name == "data.json":
+            assert len(read_inputs(out).training) == 2
         elif file.name == "summary.json":
             assert json.loads(file.read_text())["stages"].keys() == {"teacher", "pixel", "gan"}
         elif file.name == "report.html":
@@ -157,7 +160,7 @@ def test_a_disk_that_fails_at_any_site_costs_a_sentence(server, config, whole, t
             break
         spared.append(result["failed"])
         # "No such file or directory" is the user's mistake elsewhere, and keeps that status.
-        assert result["status"] in ({1, 2} if code == errno.ENOENT else {1})
+        assert result["status"] in ({1, 2} if code == errno.ENOENT else {1}), spared[-1]
         assert result["said"].count("\n") == 1
         assert result["said"].startswith(f"mfagan-train: '{out}")
         assert ".part-" not in result["said"]
@@ -165,11 +168,15 @@ def test_a_disk_that_fails_at_any_site_costs_a_sentence(server, config, whole, t
     assert_equal_runs(out, whole)
     for site in (
         "mkdir .", "mkdir checkpoints", "mkdir samples", "open config.toml", "open metrics.jsonl",
+        "link config.toml", "rename data.json", "rename summary.json",
         "fsync metrics.jsonl", "remove checkpoints/state.pt",
         "remove checkpoints/pixel-N.safetensors",
+        "rename metrics.jsonl", "rename report.html", "rename pixel.safetensors",
+        "rename checkpoints/state.pt", "rename checkpoints/pixel-N.safetensors",
+        "rename samples/pixel.png",
         *(
             f"{what} {part}"
-            for what in ("open", "write", "fsync", "rename")
+            for what in ("open", "write", "fsync")
             for part in (
                 ".part-.toml", ".part-.jsonl", ".part-.safetensors", ".part-.html", ".part-.json",
                 "checkpoints/.part-.safetensors", "checkpoints/.part-.pt", "samples/.part-.png",

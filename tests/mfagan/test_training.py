@@ -71,9 +71,9 @@ def finished(tmp_path_factory):
 def test_a_run_leaves_what_the_contract_says(finished):
     out = finished / "out"
     assert {p.name for p in out.iterdir()} == {
-        "checkpoints", "config.toml", "gan-discriminator.safetensors", "gan.safetensors",
-        "metrics.jsonl", "pixel.safetensors", "report.html", "samples", "summary.json",
-        "teacher.safetensors",
+        "checkpoints", "config.toml", "data.json", "gan-discriminator.safetensors",
+        "gan.safetensors", "metrics.jsonl", "pixel.safetensors", "report.html", "samples",
+        "summary.json", "teacher.safetensors",
     }  # fmt: skip
     assert {p.name for p in (out / "samples").iterdir()} == {"teacher.png", "pixel.png", "gan.png"}
     assert not list(out.rglob(".part-*"))

@@ -8,6 +8,7 @@ torch's threads cannot be forked.
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import io
 import json
@@ -49,11 +50,15 @@ class Disk:
         ours = what == "remove" and path.name.startswith(".part-")  # nothing can mend that
         if self.code and self.failed is None and site not in self.spared and not ours:
             self.failed = site
-            raise OSError(self.code, os.strerror(self.code), str(path))
+            # What is to be removed may be gone already: that is no failure.
+            gone = what == "remove" and self.code == errno.ENOENT
+            code = errno.EIO if gone else self.code
+            raise OSError(code, os.strerror(code), str(path))
 
     def watch(self) -> None:
         """Watch from now on, for good."""
-        events = {"os.rename": "rename", "os.remove": "remove", "os.mkdir": "mkdir"}
+        naming = {"os.rename": "rename", "os.link": "link"}
+        events = naming | {"os.remove": "remove", "os.mkdir": "mkdir"}
 
         def hook(event: str, arguments: tuple[Any, ...]) -> None:
             if self._inside or (event != "open" and event not in events):
@@ -66,7 +71,9 @@ class Disk:
                 return
             self._inside = True
             try:
-                self.happens(events.get(event, "open"), Path(os.fsdecode(arguments[0])))
+                # A file that gets its name is known by that.
+                named = arguments[event in naming]
+                self.happens(events.get(event, "open"), Path(os.fsdecode(named)))
             finally:
                 self._inside = False
 
