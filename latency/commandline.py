@@ -17,17 +17,30 @@ import traceback
 from collections.abc import Callable, Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
-from types import FrameType
 from typing import Any, NoReturn
 
-from latency.signals import ENDING_SIGNALS, INTERRUPTED, TerminatedError, handling
-from latency.terminal import accept_every_name, fail, warnings_as_lines
+from latency.signals import INTERRUPTED, TerminatedError, ending_by_signals, ignore_signals
+from latency.terminal import (
+    Output,
+    OutputError,
+    accept_every_name,
+    fail,
+    silence,
+    warnings_as_lines,
+)
 
 DISTRIBUTION = "mfagan"
 THREADS_PER_CORE = 4
 """`--threads` may ask for so many times the cores there are; far more of them only hang."""
 _MEMORY_FLAGS = ("--tile", "--batch", "--patch")
-_OUT_OF_MEMORY = ("can't allocate memory", "bad_alloc", "bad allocation", "failed to allocate")
+_OUT_OF_MEMORY = (
+    "can't allocate memory",
+    "cannot allocate memory",
+    "bad_alloc",
+    "bad allocation",
+    "failed to allocate",
+    "failed to map segment",
+)
 Command = Callable[[argparse.Namespace], int]
 
 
@@ -50,17 +63,30 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 class Parser(argparse.ArgumentParser):
-    """An ArgumentParser whose errors are one sentence naming the nearest flag, exit status 2."""
+    """An ArgumentParser whose errors are one sentence naming the nearest flag, exit status 2.
 
-    def __init__(self, *args: object, **kwargs: object) -> None:
+    Args:
+        args: as for `argparse.ArgumentParser`.
+        any_name: take names of files that are not UTF-8, which no file of results can hold.
+        kwargs: as for `argparse.ArgumentParser`.
+    """
+
+    def __init__(self, *args: object, any_name: bool = False, **kwargs: object) -> None:
         kwargs.setdefault("formatter_class", argparse.ArgumentDefaultsHelpFormatter)
         kwargs.setdefault("allow_abbrev", False)
         self._words: list[str] = []
+        self._any_name = any_name
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]
 
     def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
         """Parse what is known; remember the words, for the sentence of an error."""
         self._words = list(sys.argv[1:] if args is None else args)
+        for before, word in zip(["", *self._words], self._words, strict=False):
+            if not word or (word.startswith("--") and word.endswith("=")):
+                name = word or before
+                self.error(f"an empty text was given after '{name}'; is a variable unset?")
+            if not self._any_name and any("\udc80" <= letter <= "\udcff" for letter in word):
+                self.error(f"{word!a} is not a name in UTF-8; rename that file or folder")
         return super().parse_known_args(self._words, namespace)
 
     def parse_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
@@ -78,6 +104,10 @@ class Parser(argparse.ArgumentParser):
             message = _unknown(wrong[0], known)
         fail(self.prog, f"{message} (--help shows the usage)")
         self.exit(2)
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        if message:  # argparse would keep silent about an output that cannot be written
+            (file or sys.stderr).write(message)
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is None or value in action.choices:
@@ -226,17 +256,28 @@ def run(
     of the output is gone (`| head -1`), the command ends without a word (141).
     """
     accept_every_name()
+    stdout = sys.stdout
     try:
-        status = _run(parser, command, argv)
-        if sys.stdout is not None:  # it is None when the shell closed it (`>&-`)
-            sys.stdout.flush()  # here, not when the interpreter ends, where the error is shown
+        # None when the shell closed it (`>&-`)
+        with contextlib.redirect_stdout(stdout and Output(stdout)):
+            status = _run(parser, command, argv)
+            if stdout is not None:
+                sys.stdout.flush()  # here, not when the interpreter ends, which would show errors
     except BrokenPipeError:
-        _discard_output()
-        return 128 + signal.SIGPIPE
-    except OSError as error:
-        _discard_output()
-        fail(parser.prog, f"standard output cannot be written: {error.strerror}")
-        return 1
+        silence(stdout)
+        status = 128 + signal.SIGPIPE
+    except OutputError as error:
+        silence(stdout)
+        fail(parser.prog, f"standard output cannot be written: {error}")
+        status = 1
+    if argv is None:  # the process is the command's
+        if status > 128:
+            ignore_signals()  # the interpreter is about to end, and would show a second one
+        if sys.stderr is not None:
+            try:
+                sys.stderr.flush()
+            except OSError:
+                silence(sys.stderr)
     return status
 
 
@@ -246,7 +287,7 @@ def _run(parser: argparse.ArgumentParser, command: Command, argv: Sequence[str] 
     except SystemExit as exit_:
         return exit_.code if isinstance(exit_.code, int) else 1
     try:
-        with handling(ENDING_SIGNALS, _end), warnings_as_lines(parser.prog):
+        with ending_by_signals(), warnings_as_lines(parser.prog):
             return command(arguments)
     except TerminatedError as interrupt:
         fail(parser.prog, str(interrupt))
@@ -254,7 +295,7 @@ def _run(parser: argparse.ArgumentParser, command: Command, argv: Sequence[str] 
     except KeyboardInterrupt as interrupt:
         fail(parser.prog, str(interrupt) or "interrupted")
         return INTERRUPTED
-    except BrokenPipeError:
+    except (BrokenPipeError, OutputError):
         raise
     except (ValueError, FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         return _report(parser.prog, error, arguments.debug, 2)
@@ -268,18 +309,6 @@ def _run(parser: argparse.ArgumentParser, command: Command, argv: Sequence[str] 
         failure = FailureError(f"out of memory ({_first_line(error)}){advice}")
         failure.__cause__ = error
         return _report(parser.prog, failure, arguments.debug, 1)
-
-
-def _end(number: int, _frame: FrameType | None) -> None:
-    raise TerminatedError(number=number)
-
-
-def _discard_output() -> None:
-    """Send what is still to be written to nowhere, so that the interpreter ends in silence."""
-    with contextlib.suppress(OSError):  # a stream in memory has no descriptor
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
 
 
 def _first_line(error: BaseException) -> str:

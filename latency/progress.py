@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
+from collections.abc import Iterator
 from types import TracebackType
 from typing import TextIO
 
 from latency.terminal import is_dumb
 
 SECONDS_BETWEEN_LINES = 10.0
-_COLUMNS = 80
-"""Of a terminal that does not say how wide it is."""
+_COLUMNS, _ROWS = 80, 24
+"""Of a terminal that does not say how large it is."""
 
 
 class Progress:
@@ -47,7 +49,7 @@ class Progress:
             from tqdm import tqdm
 
             try:
-                known = os.get_terminal_size(self.stream.fileno()).columns > 0
+                known = all(os.get_terminal_size(self.stream.fileno()))
             except OSError:  # a stream that only says that it is a terminal
                 known = False
             self._bar = tqdm(
@@ -57,6 +59,7 @@ class Progress:
                 file=self.stream,
                 dynamic_ncols=known,
                 ncols=None if known else _COLUMNS,
+                nrows=None if known else _ROWS,
             )
 
     def __enter__(self) -> Progress:
@@ -68,23 +71,35 @@ class Progress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._bar is not None:
-            self._bar.close()
-        elif kind is None and not self._silent:
-            self._print_line()
+        with self._showing():
+            if self._bar is not None:
+                self._bar.close()
+            elif kind is None:
+                self._print_line()
 
     def update(self, note: str = "", units: int = 1) -> None:
         """Count `units` more as done, and show `note` (a few figures) beside the bar."""
         self.done += units
         self._note = note or self._note
-        if self._bar is not None:
-            if note:
-                self._bar.set_postfix_str(note, refresh=False)
-            self._bar.update(units)
-        elif not self._silent and time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
-            self._print_line()
+        with self._showing():
+            if self._bar is not None:
+                if note:
+                    self._bar.set_postfix_str(note, refresh=False)
+                self._bar.update(units)
+            elif time.monotonic() - self._last_line > SECONDS_BETWEEN_LINES:
+                self._print_line()
+
+    @contextlib.contextmanager
+    def _showing(self) -> Iterator[None]:
+        """Show, unless silent; a stream that fails (a full disk, a dead reader) is left alone."""
+        try:
+            yield
+        except OSError:
+            self._silent, self._bar = True, None
 
     def _print_line(self) -> None:
+        if self._silent:
+            return
         self._last_line = time.monotonic()
         rate = (self.done - self._initial) / max(self._last_line - self._started, 1e-9)
         line = f"{self.title}: {self.done}/{self.total}, {rate:.3g}/s"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import Any, TextIO, TypeVar
 
+T = TypeVar("T")
 _RED, _YELLOW, _PLAIN = "\033[1;31m", "\033[1;33m", "\033[0m"
 _OURS = r"(latency|mfagan|export|nas)\b"
 
@@ -43,6 +45,49 @@ def accept_every_name() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
+class OutputError(Exception):
+    """Standard output cannot be written: its disk is full, say."""
+
+
+class Output:
+    """Standard output whose failures can be told from those of files."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write a text.
+
+        Raises:
+            BrokenPipeError: nobody reads any more.
+            OutputError: it cannot be written.
+        """
+        return self._try(lambda: self._stream.write(text))
+
+    def flush(self) -> None:
+        """Flush, with the errors of `write`."""
+        self._try(self._stream.flush)
+
+    def _try(self, do: Callable[[], T]) -> T:
+        try:
+            return do()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise OutputError(error.strerror) from error
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def silence(stream: TextIO) -> None:
+    """Send what is still to be written to nowhere, so that the interpreter ends in silence."""
+    with contextlib.suppress(OSError):  # a stream in memory has no descriptor
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+
+
 @contextmanager
 def warnings_as_lines(prog: str) -> Iterator[None]:
     """Show what our rooms warn of as one line each, once, and nothing of other packages' warnings.
@@ -63,9 +108,10 @@ def _print(prog: str, text: str, colour: str) -> None:
     shown = f"{prog}: {line}"
     if wants_colour(sys.stderr):
         shown = f"{colour}{prog}:{_PLAIN} {line}"
-    if "tqdm" in sys.modules:  # a progress bar on the same terminal is drawn again below the line
-        from tqdm import tqdm
+    with contextlib.suppress(OSError):  # nobody reads, or its disk is full: the work goes on
+        if "tqdm" in sys.modules:  # a progress bar on the same terminal is drawn again below
+            from tqdm import tqdm
 
-        tqdm.write(shown, file=sys.stderr)
-    else:
-        print(shown, file=sys.stderr)
+            tqdm.write(shown, file=sys.stderr)
+        else:
+            print(shown, file=sys.stderr)

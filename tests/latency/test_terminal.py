@@ -38,10 +38,10 @@ sys.exit(run(parser, command))
 """
 
 
-def on_terminal(*words, columns=80, **environment):
+def on_terminal(*words, columns=80, rows=24, **environment):
     """Run the program with stdout and stderr on a terminal; return status and what it shows."""
     ours, theirs = pty.openpty()
-    termios.tcsetwinsize(theirs, (24, columns))
+    termios.tcsetwinsize(theirs, (rows, columns))
     environment = {"PATH": os.environ["PATH"], "TERM": "xterm", **environment}
     process = subprocess.Popen(
         [sys.executable, "-c", PROGRAM, *words], stdout=theirs, stderr=theirs, env=environment
@@ -100,7 +100,7 @@ def test_a_narrow_terminal_is_enough():
 
 
 def test_a_terminal_that_does_not_know_its_width_gets_a_bar():
-    _, shown = on_terminal(columns=0)
+    _, shown = on_terminal(columns=0, rows=0)
     assert "3/3" in shown
 
 
@@ -217,3 +217,102 @@ def test_an_ignored_signal_stays_ignored(capsys):
     finally:
         signal.signal(signal.SIGHUP, before)
     assert not capsys.readouterr().err
+
+
+def test_a_signal_during_an_import_waits_for_its_end(tmp_path, monkeypatch, capsys):
+    """Native modules that are interrupted while they load crash, or are broken for good."""
+    (tmp_path / "slow_module.py").write_text(
+        "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nWHOLE = True\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def command(_):
+        import slow_module
+
+        assert slow_module.WHOLE
+        signal.pause()  # until the signal comes again
+        raise AssertionError("the signal was not heard")
+
+    parser = Parser("tool")
+    add_common_flags(parser)
+    assert run(parser, command, []) == 130
+    assert capsys.readouterr().err == "tool: interrupted\n"
+
+
+def test_a_second_signal_does_not_break_the_cleaning_up(tmp_path, capsys):
+    def command(_):
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+            (tmp_path / "cleaned").touch()
+
+    parser = Parser("tool")
+    add_common_flags(parser)
+    assert run(parser, command, []) == 130
+    assert (tmp_path / "cleaned").exists()
+    assert capsys.readouterr().err == "tool: interrupted\n"
+
+
+def test_a_signal_after_the_end_is_ignored():
+    """While the interpreter ends: only where the command is the whole process."""
+    code = PROGRAM.replace("sys.exit(run(parser, command))", """
+import os, signal
+def interrupted(arguments):
+    os.kill(os.getpid(), signal.SIGINT)
+status = run(parser, interrupted)
+os.kill(os.getpid(), signal.SIGINT)
+os.kill(os.getpid(), signal.SIGTERM)
+sys.exit(status)
+""")  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (130, b"tool: interrupted\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_progress_that_cannot_be_shown_stops_no_work():
+    done = piped(redirect="2> /dev/full")
+    assert done.returncode == 0
+    assert done.stdout
+    assert piped("--fail", redirect="2> /dev/full").returncode == 2
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_more_output_than_a_buffer_holds_says_what_is_full():
+    code = PROGRAM.replace('print("写真', 'print("x" * 100_000 + "写真')
+    command = f'"{sys.executable}" -c "$PROGRAM" > /dev/full'
+    done = subprocess.run(
+        ["/bin/sh", "-c", command], capture_output=True, text=True, check=False,
+        env={**os.environ, "PROGRAM": code},
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("tool: standard output cannot be written: ")
+
+
+@pytest.mark.parametrize("words", [["--out", ""], ["--out="], [""]])
+def test_an_empty_text_is_refused(words, capsys):
+    parser = Parser("tool")
+    parser.add_argument("--out", type=Path, help="file")
+    parser.add_argument("rest", nargs="*", help="more")
+    add_common_flags(parser)
+    assert run(parser, lambda _: 0, words) == 2
+    assert "an empty text was given after" in capsys.readouterr().err
+
+
+def test_want_of_address_space_is_want_of_memory(capsys):
+    def command(_):
+        raise ImportError("libtorch_cpu.so: failed to map segment from shared object")
+
+    parser = Parser("tool")
+    add_common_flags(parser)
+    assert run(parser, command, []) == 1
+    assert capsys.readouterr().err.startswith("tool: out of memory (libtorch_cpu.so: failed to map")
+
+
+def test_a_name_that_is_not_utf8_is_refused_unless_it_is_wanted(capsys):
+    for any_name in (False, True):
+        parser = Parser("tool", any_name=any_name)
+        parser.add_argument("file", type=Path, help="file")
+        add_common_flags(parser)
+        assert run(parser, lambda _: 0, ["a\udce9.png"]) == (0 if any_name else 2)
+    assert "'a\\udce9.png' is not a name in UTF-8; rename" in capsys.readouterr().err
