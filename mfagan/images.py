@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from latency.commandline import FailureError
 from latency.files import replacing
+from mfagan.listing import SUFFIXES as SUFFIXES
+from mfagan.listing import list_images as list_images
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
     Image = NDArray[np.uint8]
     """(H, W, 3) uint8, RGB."""
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 LARGEST_SIDES = {".webp": 16383, ".jpg": 65500, ".jpeg": 65500, ".png": 1_000_000}
 """The most pixels that a side may have in the formats that have a limit."""
 LARGEST_BYTES = {".tif": 2**32 - 2**16, ".tiff": 2**32 - 2**16, ".bmp": 2**31 - 2**16}
@@ -231,22 +232,3 @@ def _on_white(pixels: Pixels, alpha: Pixels) -> Pixels:
         share = alpha[rows, :, None].astype(np.float32) / np.float32(255)
         result[rows] = np.floor(pixels[rows] * share + 255 * (1 - share) + np.float32(0.5))
     return result
-
-
-def list_images(folder: str | os.PathLike[str]) -> list[Path]:
-    """Return the image files of a folder and its subfolders, sorted by path.
-
-    Raises:
-        FileNotFoundError: there is no such folder, or no image in it.
-    """
-    root = Path(folder)
-    if not root.is_dir():
-        raise FileNotFoundError(f"'{root}' is not a folder")
-    files = sorted(
-        path
-        for path in root.rglob("*")
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
-    )
-    if not files:
-        raise FileNotFoundError(f"'{root}' holds no image ({', '.join(SUFFIXES)})")
-    return files

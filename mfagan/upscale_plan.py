@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mfagan.images import SUFFIXES, list_images
+from mfagan.listing import SUFFIXES, fixed_part, list_images, match_images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,8 @@ def plan_files(
 
     Args:
         inputs: files, folders, and patterns with `*`, `?`, `[...]` and `**`. What exists under
-            its very name is no pattern.
+            its very name is no pattern. What looks like a photograph in a folder or matches a
+            pattern and is not read is a UserWarning.
         output: a file for one file; a folder for a folder, a pattern or several inputs.
         overwrite: a result may replace the photograph that it is made of.
 
@@ -63,27 +64,11 @@ def _find(text: str) -> list[Source]:
     if path.is_dir():
         return [Source(path=file, place=file.relative_to(path)) for file in list_images(path)]
     if _is_pattern(text):
-        root = _fixed_part(text)
-        # Path.glob takes no absolute patterns.
-        files = sorted(map(Path, glob.glob(text, recursive=True)))  # noqa: PTH207
-        found = [
-            Source(path=file, place=file.relative_to(root))
-            for file in files
-            if file.suffix.lower() in SUFFIXES and file.is_file()
-        ]
-        if not found:
-            raise FileNotFoundError(f"no photograph matches '{text}'")
-        return found
+        root = fixed_part(text)
+        return [Source(path=file, place=file.relative_to(root)) for file in match_images(text)]
     if not path.exists():
         raise FileNotFoundError(f"'{path}' does not exist")
     return [Source(path=path, place=Path(path.name))]
-
-
-def _fixed_part(pattern: str) -> Path:
-    """Return the folder of a pattern that is the same for all its matches."""
-    parts = Path(pattern).parts
-    first = next(index for index, part in enumerate(parts) if glob.has_magic(part))
-    return Path(*parts[:first])
 
 
 def _refuse_file_for_several(inputs: Sequence[str], target: Path) -> None:
@@ -102,7 +87,7 @@ def _refuse_inside(text: str, target: Path) -> None:
     if Path(text).is_dir():
         folder = Path(text)
     elif _is_pattern(text) and "**" in Path(text).parts:
-        folder = _fixed_part(text)
+        folder = fixed_part(text)
     else:
         return
     if folder.resolve() in target.resolve().parents:
