@@ -16,7 +16,7 @@ from mfagan.estimate import StageEstimate, measure_stage
 from mfagan.needs import Needs
 from mfagan.resources import shown_time
 from nas.chosen import finetune_config, finetune_crops
-from nas.storage import half_line, journal_path
+from nas.storage import half_line, journal_path, shown_storage
 
 if TYPE_CHECKING:
     import torch
@@ -181,7 +181,7 @@ def _settings(
         "sampler": chosen_sampler(arguments.sampler, arguments.trials),
         "finetune_steps": arguments.finetune_steps,
         "out": arguments.out,
-        "storage": storage,
+        "storage": shown_storage(storage),
         "study": arguments.study,
     }
     made_with = {k: v for k, v in identity.items() if k not in flags}

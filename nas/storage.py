@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latency.files import only_process
+from latency.commandline import FailureError
+from latency.files import only_process, unwritable
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -17,6 +19,13 @@ if TYPE_CHECKING:
 JOURNAL = "journal:"
 _OPERATION = b'{"op_code":'
 """Begins every line that Optuna writes."""
+_PASSWORD = re.compile(r"((?:[^:/@]+://)?[^:/@]*:)(?!//)(.*)(@)", re.DOTALL)
+_QUERY_PASSWORD = re.compile(r"([?&][^=&]*(?:pass|pwd)[^=&]*=)[^&]*", re.IGNORECASE)
+_DRIVERS = {
+    "psycopg": "psycopg[binary]", "psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient",
+    "mysql": "mysql-connector-python",
+}  # fmt: skip
+"""Packages of modules that have another name."""
 _DAMAGE = (
     ValueError, KeyError, TypeError, AttributeError, IndexError, AssertionError,
     NotImplementedError, RecursionError,
@@ -32,9 +41,9 @@ def check_storage(text: str) -> None:
     """
     if journal_path(text) is None and text.startswith("sqlite"):
         raise ValueError(
-            f"--storage '{text}': SQLite loses trials when several processes write; give "
-            "journal:PATH or the URL of a PostgreSQL or MySQL database, or leave --storage out "
-            "for a search of one process"
+            f"--storage '{shown_storage(text)}': SQLite loses trials when several processes "
+            "write; give journal:PATH or the URL of a PostgreSQL or MySQL database, or leave "
+            "--storage out for a search of one process"
         )
 
 
@@ -52,32 +61,75 @@ def journal_path(storage: str) -> Path | None:
     return path
 
 
+def shown_storage(storage: str) -> str:
+    """Return a storage's name as it may be shown: `***` stands for a URL's passwords.
+
+    A URL that cannot be parsed has its password hidden too: up to its last @, as far as one that
+    is not escaped may reach.
+    """
+    if storage.startswith(JOURNAL):
+        return storage
+    return _QUERY_PASSWORD.sub(r"\1***", _PASSWORD.sub(r"\1***\3", storage))
+
+
 def open_storage(text: str) -> BaseStorage:
     """Return the storage that `journal:PATH` or a database's URL names.
 
     Raises:
         ValueError: it names none, or its journal is damaged.
+        FailureError: the database's driver is not installed; its package is named.
     """
     import optuna
-    from optuna.storages.journal import JournalFileBackend
     from sqlalchemy.exc import SQLAlchemyError
+
+    from nas.journal import Journal
 
     path = journal_path(text)
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        backend = JournalFileBackend(str(path))
+        backend = Journal(path)
         try:
             return optuna.storages.JournalStorage(backend)
         except _DAMAGE as error:
             raise damaged(path, error) from error
     try:
         return optuna.storages.RDBStorage(text)
-    except (ValueError, ImportError, SQLAlchemyError) as error:
-        reason = str(error).splitlines()[0]
+    except ImportError as error:
+        raise FailureError(_missing_driver(text, error)) from error
+    except (ValueError, SQLAlchemyError) as error:
         raise ValueError(
-            f"--storage '{text}' cannot be opened: {reason}; give journal:PATH or the URL of a "
-            "database, e.g. postgresql://user@host/name"
+            f"--storage '{shown_storage(text)}' cannot be opened: {_reason(text, error)}; give "
+            "journal:PATH or the URL of a database, e.g. postgresql://user@host/name"
         ) from error
+
+
+def _missing_driver(text: str, error: ImportError) -> str:
+    # Optuna's error tells of no module; the one that it was raised from does.
+    cause = error.__cause__ or error.__context__
+    module = (getattr(cause, "name", None) or "").partition(".")[0]
+    shown = shown_storage(text)
+    if not module:
+        return f"--storage '{shown}' cannot be opened: {cause or error}"
+    package = _DRIVERS.get(module, module)
+    return (
+        f"--storage '{shown}' needs the Python module '{module}', which is not installed: "
+        f"pip install '{package}'"
+    )
+
+
+def _reason(text: str, error: Exception) -> str:
+    """Return why a database was not opened, without what its URL holds of a password."""
+    from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+
+    if isinstance(error, NoSuchModuleError):
+        return f"'{text.partition(':')[0]}' is no database that SQLAlchemy knows"
+    if isinstance(error, (ValueError, ArgumentError)):
+        return "it is no database's URL (in a password, write @ as %40, : as %3A and / as %2F)"
+    reason = (str(error).splitlines() or [""])[0]
+    found = _PASSWORD.match(text)
+    for part in (found[2] if found else "").split("@"):
+        reason = reason.replace(part, "***") if part else reason
+    return reason
 
 
 def damaged(path: Path, error: Exception) -> ValueError:
@@ -97,7 +149,11 @@ def only_searcher(storage: str) -> Iterator[None]:
         FailureError: another process holds it.
     """
     path = Path(storage.removeprefix(JOURNAL))
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    except OSError as error:
+        raise unwritable(path, error) from error
     refusal = f"another process is searching with '{path}'; wait, or share a study by --storage"
     with only_process(path, refusal):
         # Optuna's own lock, when a killed process left it, would be waited for half a minute.

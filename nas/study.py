@@ -21,7 +21,7 @@ from nas.result import SearchResult, SupernetFile, TrialRecord
 from nas.sampling import chosen_sampler, make_sampler, parameters_of, suggest, warm_starts
 from nas.search_folder import identity_differences
 from nas.stopping import telling
-from nas.storage import journal_path, mend_journal, only_searcher, open_storage
+from nas.storage import journal_path, mend_journal, only_searcher, open_storage, shown_storage
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
@@ -168,8 +168,8 @@ def check_name(opened: BaseStorage, storage: str, name: str) -> None:
     names = [study.study_name for study in opened.get_all_studies()]
     if names and name not in names:
         raise ValueError(
-            f"the study in '{storage}' is named '{names[0]}', not '{name}'; give --study "
-            f"{names[0]}, or another --out"
+            f"the study in '{shown_storage(storage)}' is named '{names[0]}', not '{name}'; "
+            f"give --study {names[0]}, or another --out"
         )
 
 
@@ -182,12 +182,14 @@ def check_study(study: Study, storage: str, identity: Mapping[str, str]) -> None
     theirs = study.user_attrs.get(_IDENTITY)
     if not isinstance(theirs, dict):
         raise ValueError(
-            f"the study '{study.study_name}' in '{storage}' was not made by mfagan-search"
+            f"the study '{study.study_name}' in '{shown_storage(storage)}' was not made by "
+            "mfagan-search"
         )
     if changed := identity_differences(theirs, identity):
         raise ValueError(
-            f"the study in '{storage}' was made with something else ({'; '.join(changed)}); give "
-            "another --out (or --study, with a --storage), or what it was made with"
+            f"the study in '{shown_storage(storage)}' was made with something else "
+            f"({'; '.join(changed)}); give another --out (or --study, with a --storage), or what "
+            "it was made with"
         )
 
 

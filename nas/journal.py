@@ -1,0 +1,80 @@
+"""A study's file: Optuna's journal, whose failures name it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from optuna.storages.journal import JournalFileBackend
+
+from latency.commandline import FailureError
+from latency.files import unwritable
+
+
+class Journal(JournalFileBackend):
+    """Optuna's journal file; a full disk and a vanished folder are one sentence each."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the file, made when missing.
+
+        Args:
+            path: the file.
+
+        Raises:
+            OSError: it cannot be made; the message names it.
+        """
+        self._path = path
+        try:
+            super().__init__(str(path))
+        except OSError as error:
+            raise unwritable(path, error) from error
+
+    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:  # type: ignore[override]
+        """Return the operations from a number on.
+
+        Raises:
+            FailureError: the file has vanished.
+            OSError: it cannot be read; the message names it.
+        """
+        with self._naming("read"):
+            yield from super().read_logs(log_number_from)
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Write operations behind the others.
+
+        Raises:
+            FailureError: the file has vanished; none is made in its place.
+            OSError: the disk is full, say; the message names the file.
+        """
+        with self._naming("written"):
+            self._check_there()
+            super().append_logs(logs)
+
+    @contextlib.contextmanager
+    def _naming(self, done: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self._check_there()
+            if done == "written":
+                raise unwritable(self._path, error) from error
+            raise OSError(
+                error.errno, f"'{self._path}' cannot be {done}: {error.strerror}"
+            ) from error
+        except RuntimeError:  # Optuna's, of a lock that is gone
+            self._check_there()
+            raise
+
+    def _check_there(self) -> None:
+        if self._path.is_file():
+            return
+        if self._path.parent.is_dir():
+            what = f"journal '{self._path}'"
+        else:
+            what = f"folder '{self._path.parent}'"
+        raise FailureError(
+            f"the {what} has vanished while the search was at work; the same command goes on once "
+            "it is back, and starts anew without it"
+        )
