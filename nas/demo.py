@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from latency.commandline import FailureError, Parser, add_common_flags, run
-from latency.files import replacing
+from latency.files import LEFTOVER, replacing
 from latency.signals import ENDING_SIGNALS, INTERRUPTED, TerminatedError
 from nas.result import SUMMARY, load_search
 
@@ -43,6 +43,29 @@ SIZES: dict[str, dict[str, str]] = {
     "smoke": {"budget": "3.7", "trials": "8", "finetune": "2"},
 }
 """Budget in ms, over which about half of the recipe's space lies, trials, fine-tuning steps."""
+
+
+def check_out(out: Path) -> None:
+    """Check that what lies in `out` is a demo's: its files are replaced.
+
+    A demo's first files are its photographs, so one that was killed has some of them.
+
+    Raises:
+        ValueError: it is a file, or holds something else.
+    """
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"'{out}' is a file, not a folder for a demo")
+    if not out.is_dir() or not any(out.iterdir()):
+        return
+    own = {name for names in PHOTOGRAPHS["train"].values() for name in names}
+    train = out / "photos" / "train"
+    if not train.is_dir() or any(
+        path.name not in own and not path.name.startswith(LEFTOVER) for path in train.iterdir()
+    ):
+        raise ValueError(
+            f"'{out}' is not empty and holds no demo (its photographs, in photos/train); give "
+            "another --out"
+        )
 
 
 def collect_photos(out: Path) -> None:
@@ -100,6 +123,7 @@ def run_command(name: str, *arguments: str | Path) -> None:
 def command(arguments: argparse.Namespace) -> int:
     """Run the chain, write the report and print the summary."""
     out: Path = arguments.out
+    check_out(out)
     size = SIZES[arguments.recipe]
     common = ("--threads", str(arguments.threads))
     photos = out / "photos"

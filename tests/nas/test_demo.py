@@ -93,6 +93,7 @@ def test_the_weights_that_search_json_names_are_exported(tmp_path, monkeypatch):
     """Beside them may lie others, of a run that was killed or of the user's own."""
     search = tmp_path / "search"
     search.mkdir()
+    (tmp_path / "photos" / "train").mkdir(parents=True)
     for name in ("a", "b", "c"):
         (search / f"{name}.safetensors").touch()
     summary = {"schema": 1, "chosen": {"weights": "b.safetensors"}}
@@ -108,6 +109,32 @@ def test_the_weights_that_search_json_names_are_exported(tmp_path, monkeypatch):
     monkeypatch.setattr("nas.demo.collect_photos", lambda _: None)
     assert main(["--out", str(tmp_path)]) == 130
     assert exported == [search / "b.safetensors"]
+
+
+@pytest.mark.parametrize("strangers", ["report.html", "photos/train/mine.png", "train/run.log"])
+def test_a_strangers_folder_is_refused(tmp_path, monkeypatch, capsys, strangers):
+    monkeypatch.setattr("nas.demo.run_command", lambda *_: pytest.fail("ran"))
+    file = tmp_path / strangers
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("mine")
+    assert main(["--out", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert f"'{tmp_path}' is not empty and holds no demo" in error
+    assert error.count("\n") == 1
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [file]
+    assert file.read_text() == "mine"
+
+
+def test_an_empty_folder_and_a_demos_own_are_used(tmp_path, monkeypatch):
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nas.demo.run_command", stopped)
+    for _ in range(2):  # empty, then with the photographs of the first call
+        assert main(["--out", str(tmp_path)]) == 130
+    (tmp_path / "report.html").write_text("an earlier one's")
+    assert main(["--out", str(tmp_path)]) == 130
+    assert (tmp_path / "photos" / "train" / "moon.png").is_file()
 
 
 @pytest.mark.parametrize("recipe", SIZES)
