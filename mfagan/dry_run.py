@@ -42,11 +42,10 @@ def plan_training(
     import torch
 
     from mfagan.preparation import new_networks, open_data, resolve_precision
-    from mfagan.run_folder import is_finished
+    from mfagan.run_folder import holds_another_run, is_finished
+    from mfagan.run_inputs import describe_inputs
 
     config = resolve_precision(config, device)
-    torch.manual_seed(config.run.seed)
-    networks = new_networks(config)
     anew = _check_folder(out, config, force=force)
     if tensorboard and importlib.util.find_spec("tensorboard") is None:
         raise FailureError("--tensorboard needs a package: pip install 'mfagan[tensorboard]'")
@@ -55,7 +54,11 @@ def plan_training(
             config=config, out=out, device=device.type, stages=(), extra_bytes=0,
             photographs_bytes=0,
         )  # fmt: skip
+    torch.manual_seed(config.run.seed)
+    networks = new_networks(config, None if anew else out)
     data = open_data(config, out)
+    inputs = describe_inputs(config.data, data.split, networks.teacher_file)
+    anew = anew or holds_another_run(out, config, inputs, force=force)
     data.crops.check(silent=silent)
     measured = tuple(
         measure_stage(
@@ -75,7 +78,7 @@ def plan_training(
         out=out,
         device=device.type,
         stages=measured,
-        extra_bytes=_extra_bytes(config, measured, data.validation),
+        extra_bytes=_extra_bytes(config, measured, data.validation, networks.teacher_file),
         photographs_bytes=data.crops.cached_bytes,
     )
 
@@ -129,13 +132,14 @@ def _steps_done(out: Path, stage: str, steps: int) -> int:
 
 
 def _extra_bytes(
-    config: TrainConfig, stages: Sequence[StageEstimate], validation: Sequence[tuple[Image, Image]]
+    config: TrainConfig,
+    stages: Sequence[StageEstimate],
+    validation: Sequence[tuple[Image, Image]],
+    teacher: Path | None,
 ) -> int:
     """Return the bytes of what no stage weighs: a teacher's copy, figures, pictures."""
     from mfagan.recorder import LOG_EVERY
 
-    teacher = config.network.teacher
-    copied = config.schedule.gan_steps and teacher.endswith(".safetensors")
     picture = 3 * validation[0][1].nbytes // 2  # a PNG of a photograph has half of its bytes
     schedule = config.schedule
     steps = schedule.pixel_steps + schedule.gan_steps
@@ -144,4 +148,4 @@ def _extra_bytes(
     lines = steps // LOG_EVERY + steps // schedule.validate_every
     # The report holds the pictures a second time, as text.
     figures = lines * _LOG_LINE + len(stages) * picture * 7 // 3
-    return figures + (Path(teacher).stat().st_size if copied else 0)
+    return figures + (teacher.stat().st_size if teacher else 0)

@@ -325,3 +325,17 @@ def test_the_memory_is_that_of_a_real_run(tmp_path, more, seconds, measured, wit
     assert status == 0
     real = used.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     assert real / within < estimate["memory_bytes"] < real * within
+
+
+def test_other_photographs_than_the_run_began_with_are_refused(photos, tmp_path, capsys):
+    shutil.copytree(photos, tmp_path / "photos")
+    given = words(tmp_path / "photos", tmp_path / "out", "--gan-steps", 0, "--pixel-steps", 1)
+    assert main(given) == 0
+    (tmp_path / "out" / "summary.json").unlink()
+    (tmp_path / "photos" / "0.png").rename(tmp_path / "photos" / "new.png")
+    capsys.readouterr()
+    before = snapshot(tmp_path)
+    assert main([*given, "--dry-run"]) == 2
+    assert "are not those that the run" in capsys.readouterr().err
+    assert main([*given, "--dry-run", "--force"]) == 0
+    assert snapshot(tmp_path) == before
