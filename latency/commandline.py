@@ -271,8 +271,7 @@ def run(
         fail(parser.prog, f"standard output cannot be written: {error}")
         status = 1
     if argv is None:  # the process is the command's
-        if status > 128:
-            ignore_signals()  # the interpreter is about to end, and would show a second one
+        ignore_signals()  # all is done: one that comes while the interpreter ends changes nothing
         if sys.stderr is not None:
             try:
                 sys.stderr.flush()
