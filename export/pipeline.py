@@ -6,8 +6,10 @@ result = export_files("gan.safetensors", "onnx", ("fp32", "int8"), calibration="
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +19,7 @@ from export.metadata import write_card
 from export.onnx_export import LEAST_OPSET, to_onnx
 from export.preparation import Job, prepare
 from latency.commandline import FailureError
-from latency.files import write_bytes, write_json
+from latency.files import replacing, unwritable
 from mfagan.model_card import ModelCard
 
 if TYPE_CHECKING:
@@ -127,7 +129,8 @@ def export_files(
 
     Raises:
         FileNotFoundError, ValueError: see `export.preparation.prepare`.
-        FailureError: fp32 differs from torch by more than 1e-5.
+        FailureError: fp32 differs from torch by more than 1e-5, an output is not finite,
+            or the disk is full; nothing new is left there.
     """
     on_step("read")
     job = prepare(
@@ -213,12 +216,7 @@ def _measure(
 def _write(job: Job, made: _Made, out: Path) -> ExportResult:
     from dataclasses import replace
 
-    files = []
-    for model, file in made:
-        path = out / file.path
-        # Deterministic: protobuf may otherwise order maps by chance.
-        write_bytes(path, model.SerializeToString(deterministic=True))
-        files.append(replace(file, path=path))
+    files = tuple(replace(file, path=out / file.path) for _, file in made)
     result = ExportResult(
         architecture=str(job.architecture),
         scale=job.architecture.scale,
@@ -227,8 +225,31 @@ def _write(job: Job, made: _Made, out: Path) -> ExportResult:
         threads=job.threads,
         checkpoint_sha256=job.card.checkpoint_sha256,
         photographs=tuple(pair.name for pair in job.pairs),
-        files=tuple(files),
+        files=files,
         report=out / "export.json",
     )
-    write_json(result.report, result.to_json())
+    text = json.dumps(result.to_json(), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    contents = {result.report: text.encode(errors="backslashreplace")}
+    for (model, _), file in zip(made, files, strict=True):
+        # Deterministic: protobuf may otherwise order maps by chance.
+        contents[file.path] = model.SerializeToString(deterministic=True)
+    _write_together(contents)
     return result
+
+
+def _write_together(contents: Mapping[Path, bytes]) -> None:
+    """Write files so that either all are there or, on a full disk, nothing new; the last first.
+
+    Raises:
+        FailureError: one cannot be written; an OSError would be renamed by every other file.
+    """
+    with contextlib.ExitStack() as stack:  # all are whole under other names before one is moved
+        for path, data in contents.items():
+            try:
+                with stack.enter_context(replacing(path)).open("wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+            except OSError as error:
+                named = str(error) if error.strerror is None else unwritable(path, error)
+                raise FailureError(str(named)) from error

@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from export.calibration import Pair, to_tensor
+from latency.commandline import FailureError
 from mfagan.architecture import Architecture
 from mfagan.metrics import psnr_y
 from mfagan.model import Model
-from mfagan.upscaling import upscale
+from mfagan.upscaling import NOT_FINITE, upscale
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,7 +54,11 @@ def photograph_inputs(pairs: Sequence[Pair], size: tuple[int, int] | None) -> li
 def differences(
     network: nn.Module, run: Callable[[Tensor], Tensor], inputs: Sequence[Tensor]
 ) -> dict[str, float]:
-    """Return the largest absolute difference to torch by LR size, e.g. `37x41`."""
+    """Return the largest absolute difference to torch by LR size, e.g. `37x41`.
+
+    Raises:
+        FailureError: an output is not finite.
+    """
     import numpy as np
     import torch
 
@@ -63,6 +68,8 @@ def differences(
             expected = network(torch.from_numpy(lr)).numpy()
         got = run(lr)
         assert got.shape == expected.shape, (got.shape, expected.shape)
+        if not (np.isfinite(expected).all() and np.isfinite(got).all()):
+            raise FailureError(NOT_FINITE)
         name = "x".join(map(str, lr.shape[2:]))
         result[name] = max(result.get(name, 0.0), float(np.abs(got - expected).max()))
     return result

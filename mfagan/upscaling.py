@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 LEAST_TILE = 16
 """Tiles are not made smaller than so many LR pixels a side: a window would be all overlap."""
+NOT_FINITE = "the network's output is not finite; its weights are bad"
 _LUMA = (0.299, 0.587, 0.114)
 
 
@@ -57,7 +58,8 @@ def upscale(
 
     Raises:
         ValueError: the image is not (H, W, 3) uint8 or uint16, or cannot be tiled.
-        FailureError: there is too little memory, or the network cannot be run.
+        FailureError: there is too little memory, the network cannot be run, or what it gives is not
+            finite.
     """
     _check_image(image)
     result = _allocate(image, model.scale)
@@ -126,7 +128,7 @@ def upscale_tiles(
     Raises:
         ValueError: the image is not (H, W, 3) uint8 or uint16, or cannot be tiled.
         WindowMemoryError: there is too little memory for a tile of this size.
-        FailureError: the network cannot be run.
+        FailureError: the network cannot be run, or what it gives is not finite.
     """
     import numpy as np
 
@@ -146,6 +148,8 @@ def upscale_tiles(
                 pixels = np.pad(pixels, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="edge")
             lr = np.ascontiguousarray(pixels.transpose(2, 0, 1)[None]).astype(np.float32)
             sr = model(lr / levels)[0, :, rows, columns]
+            if not np.isfinite(sr).all():  # rounded, it would be a flat picture
+                raise FailureError(NOT_FINITE)
         yield part, sr
 
 

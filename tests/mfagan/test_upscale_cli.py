@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from failing_disk import failing_disk
 
 import mfagan
@@ -198,3 +199,16 @@ def test_a_full_disk_ends_the_work_on_a_folder(models, tmp_path, capsys):
     result = json.loads(shown.out)
     assert result["written"] == [str(tmp_path / "out" / "a.png")]
     assert list(result["failed"]) == [str(tmp_path / "in" / "b.png")]
+
+
+def test_an_output_that_is_not_finite_is_no_picture(tmp_path, capsys):
+    network = build_network(parse(PLAIN))
+    with torch.no_grad():
+        network.body.weight.flatten()[:100] = 3e38
+    model = tmp_path / "large.safetensors"
+    save_network(model, network, About(kind="generator", architecture=PLAIN))
+    write_image(tmp_path / "in.png", picture(9, 8))
+    assert command(tmp_path / "in.png", tmp_path / "o.png", "--model", model) == 1
+    error = capsys.readouterr().err
+    assert error.endswith("the network's output is not finite; its weights are bad\n")
+    assert not (tmp_path / "o.png").exists()
