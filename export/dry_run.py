@@ -42,14 +42,14 @@ class ExportPlan:
     """What an export will write and take.
 
     Attributes:
-        settings: what it goes by, by name.
+        settings: what it goes by, by name, as JSON values; counts of photographs.
         out: its folder.
         files: bytes by file name.
         seconds: of everything.
         memory_bytes: peak resident memory.
     """
 
-    settings: Mapping[str, str]
+    settings: Mapping[str, Any]
     out: Path
     files: Mapping[str, int]
     seconds: float
@@ -83,7 +83,7 @@ class ExportPlan:
         """Return the plan as lines."""
         return "\n".join(
             [
-                *(f"{name} = {value}" for name, value in self.settings.items()),
+                *(f"{name} = {_shown(name, value)}" for name, value in self.settings.items()),
                 "",
                 f"estimate, {ROUGH}",
                 *(f"{name}: {shown_bytes(size)}" for name, size in self.files.items()),
@@ -134,13 +134,13 @@ def plan_export(
         settings={
             "weights": os.fspath(weights),
             "architecture": str(parsed),
-            "precision": ",".join(job.precisions),
+            "precision": list(job.precisions),
             "input": "x".join(map(str, size)) if size else DYNAMIC,
-            "calibration": f"{len(job.calibration)} photographs",
-            "evaluation": f"{len(job.pairs)} photographs",
-            "opset": str(opset),
-            "seed": str(seed),
-            "threads": str(threads),
+            "calibration": len(job.calibration),
+            "evaluation": len(job.pairs),
+            "opset": opset,
+            "seed": seed,
+            "threads": threads,
             "out": os.fspath(out),
         },
         out=out,
@@ -148,6 +148,12 @@ def plan_export(
         seconds=seconds,
         memory_bytes=_memory(parsed, size or (CROP, CROP), int8="int8" in job.precisions),
     )
+
+
+def _shown(name: str, value: object) -> str:
+    if name in ("calibration", "evaluation"):
+        return f"{value} photograph{'' if value == 1 else 's'}"
+    return ",".join(value) if isinstance(value, list) else str(value)
 
 
 def _file_bytes(architecture: Architecture, precisions: Sequence[str], ops: int) -> dict[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import time
 from collections.abc import Iterator, Mapping
@@ -44,18 +45,19 @@ class SearchPlan:
     """What a search will do and take.
 
     Attributes:
-        settings: what it goes by, by name.
+        settings: what it goes by, by name, as JSON values.
         out: its folder.
         trials: still to be run.
-        shortest: seconds of a trial of the smallest member.
-        longest: seconds of a trial of the slowest member sampled within the budget.
+        shortest: seconds of a trial of the smallest member, or of the slowest one sampled within
+            the budget, whichever was measured to take less.
+        longest: seconds of a trial of the other one.
         over_budget: share of the space that is over the budget, 0 to 1.
         finetune: of the slowest member sampled within the budget; None without fine-tuning.
         needs: memory and disk.
         note: what the estimate does not know.
     """
 
-    settings: Mapping[str, str]
+    settings: Mapping[str, Any]
     out: Path
     trials: int
     shortest: float
@@ -91,7 +93,7 @@ class SearchPlan:
     def __str__(self) -> str:
         """Return the plan as lines."""
         low, high = map(shown_time, self.seconds)
-        lines = [f"{name} = {value}" for name, value in self.settings.items()]
+        lines = [f"{name} = {_shown(name, value)}" for name, value in self.settings.items()]
         lines += [
             "",
             f"estimate, {self.note}",
@@ -144,6 +146,8 @@ def plan_search(
     within = [member for member in members if latencies[member] <= objective.budget_ms]
     slowest = max(within, key=lambda member: latencies[member], default=space.smallest)
     finetune = _measure_finetune(arguments, objective, cut, slowest, device)
+    # Small networks on few photographs differ by less than two measurements of one.
+    shortest, longest = sorted(_seconds(objective, network, m) for m in (space.smallest, slowest))
     trials = max(0, arguments.trials - done)
     parameters = 2 + 2 * sum(space.modules) / len(space.modules)
     per_trial = _TRIAL_BYTES + _PARAMETER_BYTES * parameters + _TRIAL_FIGURES
@@ -152,8 +156,8 @@ def plan_search(
         settings=_settings(arguments, storage, identity),
         out=arguments.out,
         trials=trials,
-        shortest=_seconds(objective, network, space.smallest),
-        longest=_seconds(objective, network, slowest),
+        shortest=shortest,
+        longest=longest,
         over_budget=1 - len(within) / len(members),
         finetune=finetune,
         needs=Needs(
@@ -169,23 +173,36 @@ def plan_search(
 
 def _settings(
     arguments: argparse.Namespace, storage: str, identity: Mapping[str, str]
-) -> dict[str, str]:
+) -> dict[str, Any]:
     """Return what the search goes by: its flags, resolved, and what the study is made with."""
     from nas.sampling import chosen_sampler
 
+    validation = arguments.validation
     flags = {
-        "supernet": arguments.supernet,
-        "data": arguments.data,
-        "validation": arguments.validation or "one photograph in ten of data",
+        "supernet": str(arguments.supernet),
+        "data": str(arguments.data),
+        "validation": None if validation is None else str(validation),
         "trials": arguments.trials,
         "sampler": chosen_sampler(arguments.sampler, arguments.trials),
         "finetune_steps": arguments.finetune_steps,
-        "out": arguments.out,
+        "out": str(arguments.out),
         "storage": shown_storage(storage),
         "study": arguments.study,
     }
-    made_with = {k: v for k, v in identity.items() if k not in flags}
-    return {name: str(value) for name, value in {**flags, **made_with}.items()}
+    # A study keeps texts; `data` is a digest there, and the folder here.
+    made_with = {name: text for name, text in identity.items() if name not in flags}
+    typed = {
+        "space": json.loads(identity["space"]),
+        "budget_ms": arguments.budget_ms,
+        "seed": arguments.seed,
+    }
+    return {**flags, **made_with, **typed}
+
+
+def _shown(name: str, value: object) -> str:
+    if name == "validation" and value is None:
+        return "one photograph in ten of data"
+    return json.dumps(value) if isinstance(value, dict) else str(value)
 
 
 def _trials_done(storage: str, arguments: argparse.Namespace, identity: Mapping[str, str]) -> int:

@@ -379,12 +379,19 @@ def test_a_dry_run_writes_nothing_and_its_disk_is_a_real_ones(
     tuned = [*flags, "--finetune-steps", "2"]
     assert main([*tuned, "--dry-run"]) == 0
     printed = capsys.readouterr().out
+    assert "\nvalidation = one photograph in ten of data\n" in printed
+    assert '\nspace = {"' in printed
     for part in ("budget_ms = 3.8", "30 trials to run", "finetune: 2 steps", "nothing was written"):
         assert part in printed
     assert not out.exists()
     assert main([*flags, "--dry-run", "--json"]) == 0
     plan = json.loads(capsys.readouterr().out)
-    assert plan["configuration"]["sampler"] == "tpe"
+    configuration = plan["configuration"]
+    numbers = {name: configuration[name] for name in ("trials", "budget_ms", "seed")}
+    assert numbers == {"trials": 30, "budget_ms": 3.8, "seed": 0}
+    assert (configuration["finetune_steps"], configuration["validation"]) == (0, None)
+    assert configuration["space"]["widths"] == [8, 12]
+    assert configuration["sampler"] == "tpe"
     assert 0.2 < plan["estimate"]["over_budget"] < 0.8  # see BUDGET_MS
     assert plan["estimate"]["memory_bytes"] > 10**8
     assert main(flags) == 0
@@ -396,6 +403,17 @@ def test_a_dry_run_writes_nothing_and_its_disk_is_a_real_ones(
     assert main([*more, "--dry-run", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["estimate"]["trials"] == 15
     assert contents(out) == before
+
+
+def test_a_range_runs_upwards(supernet_file, photos, tmp_path, monkeypatch, capsys):
+    """The smallest may be measured to take longer than the slowest sampled."""
+    seconds = iter([0.0408, 0.0201])
+    monkeypatch.setattr("nas.dry_run._seconds", lambda *_: next(seconds))
+    flags = words(supernet_file, photos, tmp_path / "out")
+    assert main([*flags, "--dry-run", "--json"]) == 0
+    estimate = json.loads(capsys.readouterr().out)["estimate"]
+    assert estimate["trial_seconds"] == [0.0201, 0.0408]
+    assert estimate["seconds"] == sorted(estimate["seconds"])
 
 
 @pytest.mark.usefixtures("_quick")
