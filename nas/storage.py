@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latency.commandline import FailureError
 from latency.files import only_process, unwritable
 
 if TYPE_CHECKING:
@@ -76,8 +75,8 @@ def open_storage(text: str) -> BaseStorage:
     """Return the storage that `journal:PATH` or a database's URL names.
 
     Raises:
-        ValueError: it names none, or its journal is damaged.
-        FailureError: the database's driver is not installed; its package is named.
+        ValueError: it names none, its journal is damaged, or the database's driver, whose package
+            is named, is not installed.
     """
     import optuna
     from sqlalchemy.exc import SQLAlchemyError
@@ -95,7 +94,7 @@ def open_storage(text: str) -> BaseStorage:
     try:
         return optuna.storages.RDBStorage(text)
     except ImportError as error:
-        raise FailureError(_missing_driver(text, error)) from error
+        raise ValueError(_missing_driver(text, error)) from error
     except (ValueError, SQLAlchemyError) as error:
         raise ValueError(
             f"--storage '{shown_storage(text)}' cannot be opened: {_reason(text, error)}; give "
@@ -112,7 +111,7 @@ def _missing_driver(text: str, error: ImportError) -> str:
         return f"--storage '{shown}' cannot be opened: {cause or error}"
     package = _DRIVERS.get(module, module)
     return (
-        f"--storage '{shown}' needs the Python module '{module}', which is not installed: "
+        f"--storage '{shown}' cannot be opened: the Python module '{module}' is not installed; "
         f"pip install '{package}'"
     )
 
