@@ -148,8 +148,12 @@ def field_type(component: type, name: str) -> tuple[type, bool]:
     return (get_args(hint)[0], True) if get_origin(hint) is tuple else (hint, False)
 
 
-def resolve(*layers: Values) -> TrainConfig:
+def resolve(*layers: Values, flags: Values | None = None) -> TrainConfig:
     """Return the configuration that the layers make, later ones over earlier ones.
+
+    Args:
+        layers: values by component and field.
+        flags: the last layer, of a command line: an error names `--pixel-steps` for `pixel_steps`.
 
     Raises:
         ValueError: an unknown table or key (the nearest known one is named), a value of the wrong
@@ -157,7 +161,7 @@ def resolve(*layers: Values) -> TrainConfig:
     """
     known = components()
     merged: dict[str, dict[str, Any]] = {name: {} for name in known}
-    for layer in layers:
+    for layer in (*layers, flags or {}):
         for table, values in layer.items():
             if table not in known:
                 raise ValueError(_unknown_table(table, values))
@@ -166,7 +170,12 @@ def resolve(*layers: Values) -> TrainConfig:
             for key, value in values.items():
                 if key not in _keys(known[table]):
                     raise ValueError(f"unknown key {_cut(key)} in [{table}]{_place(key, table)}")
-                merged[table][key] = _checked(known[table], key, value)
+                merged[table][key] = _checked(
+                    known[table],
+                    key,
+                    value,
+                    said="--" + key.replace("_", "-") if layer is flags else key,
+                )
     return TrainConfig(**{name: known[name](**values) for name, values in merged.items()})
 
 
@@ -268,37 +277,37 @@ def _cut(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _checked(component: type, name: str, value: Any) -> Any:
+def _checked(component: type, name: str, value: Any, *, said: str) -> Any:
     kind, many = field_type(component, name)
     if not many:
-        return _checked_one(component, name, kind, value)
+        return _checked_one(component, name, kind, value, said=said)
     if not isinstance(value, list | tuple) or not 1 <= len(value) <= MOST_ENTRIES:
         raise ValueError(
-            f"{name} must be a list of 1 to {MOST_ENTRIES} {kind.__name__}, got {_cut(value)}"
+            f"{said} must be a list of 1 to {MOST_ENTRIES} {kind.__name__}, got {_cut(value)}"
         )
-    return tuple(_checked_one(component, name, kind, item) for item in value)
+    return tuple(_checked_one(component, name, kind, item, said=said) for item in value)
 
 
-def _checked_one(component: type, name: str, kind: type, value: Any) -> Any:
+def _checked_one(component: type, name: str, kind: type, value: Any, *, said: str) -> Any:
     if kind is float and type(value) is int and abs(value) <= LARGEST:
         value = float(value)
     if not isinstance(value, kind) or isinstance(value, bool):
-        raise ValueError(f"{name} must be of type {kind.__name__}, got {_cut(value)}")
+        raise ValueError(f"{said} must be of type {kind.__name__}, got {_cut(value)}")
     limits = next(f.metadata for f in fields(component) if f.name == name)
     if "choices" in limits and value not in limits["choices"]:
         shown = ", ".join(map(str, limits["choices"]))
         hint = nearest(value, limits["choices"]) if isinstance(value, str) else ""
-        raise ValueError(f"{name} must be one of {shown}, got {_cut(value)}{hint}")
+        raise ValueError(f"{said} must be one of {shown}, got {_cut(value)}{hint}")
     if isinstance(value, str):
         # A name that is not UTF-8 cannot be written into TOML, and no path holds a NUL.
         if any(c == "\0" or "\ud800" <= c <= "\udfff" for c in value):
-            raise ValueError(f"{name} must be UTF-8 text without NUL, got {_cut(value)}")
+            raise ValueError(f"{said} must be UTF-8 text without NUL, got {_cut(value)}")
     elif isinstance(value, int | float):
         if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError(f"{name} must be a finite number, got {value!r}")
+            raise ValueError(f"{said} must be a finite number, got {value!r}")
         least, most = limits.get("least", float("-inf")), limits.get("most", LARGEST)
         if not least <= value <= most:
-            raise ValueError(f"{name} must be from {least} to {most}, got {_cut(value)}")
+            raise ValueError(f"{said} must be from {least} to {most}, got {_cut(value)}")
     return value
 
 

@@ -14,6 +14,7 @@ from latency.commandline import FailureError
 from latency.progress import Progress
 from mfagan.checkpoint import About
 from mfagan.config import ScheduleConfig, TrainConfig
+from mfagan.earlier_settings import changed_settings
 from mfagan.ema import AveragedWeights
 from mfagan.generator import Generator
 from mfagan.photos import PhotoCrops
@@ -64,7 +65,7 @@ def train_stage(stage: Stage, steps: int, about: About, place: Workplace) -> Pat
     """
     schedule, stop = place.config.schedule, place.stop
     averaged = AveragedWeights(stage.generator, schedule.ema)
-    done, state = _restore_state(stage, averaged, place.folder)
+    done, state = _restore_state(stage, steps, averaged, place)
     recorder = Recorder(stage, averaged, about, place.folder, place.config, place.validation, state)
     with (
         stop.deferred(),
@@ -119,10 +120,19 @@ def learning_rate(peak: float, step: int, steps: int, schedule: ScheduleConfig) 
 
 
 def _restore_state(
-    stage: Stage, averaged: AveragedWeights[Generator | RRDBNet], folder: RunFolder
+    stage: Stage, steps: int, averaged: AveragedWeights[Generator | RRDBNet], place: Workplace
 ) -> tuple[int, dict[str, Any]]:
     """Return the steps done and the recorder's state; put the networks where they were."""
+    folder = place.folder
     state = folder.load_state()
+    # Of whatever stage: an edited configuration may put another one before it.
+    if state is not None and (
+        changed := changed_settings(place.config, state.get("configuration"))
+    ):
+        raise ValueError(
+            f"'{folder.config}' was changed since step {state['step']} was saved "
+            f"({', '.join(changed)}); put it back, or give another --out"
+        )
     if state is None or state["stage"] != stage.name:
         folder.forget_metrics_after(stage.name, 0)
         return 0, {}
@@ -140,6 +150,11 @@ def _restore_state(
             f"'{folder.state}' fits another network; remove it to train the {stage.name} stage "
             "from its start"
         ) from error
+    if step > steps:
+        raise ValueError(
+            f"'{folder.state}' is of step {step}, but '{folder.config}' asks for {steps} in the "
+            f"{stage.name} stage; put it back, or give another --out"
+        )
     folder.forget_metrics_after(stage.name, step)
     return step, recorder
 

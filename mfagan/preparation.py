@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from latency.commandline import nearest
 from mfagan.architecture import MfaArchitecture, RrdbArchitecture, parse
 from mfagan.checkpoint import About, load_network, read_about
 from mfagan.config import NO_TEACHER, TrainConfig
@@ -132,7 +133,13 @@ def _new_generator(config: TrainConfig) -> tuple[Generator, About]:
         )
         about = About(kind="supernet", architecture=str(space.largest), space=space)
         return Generator.supernet(space), about
-    architecture = parse(network.architecture)
+    try:
+        architecture = parse(network.architecture)
+    except ValueError as error:
+        hint = nearest(network.architecture[:80], ["supernet"])
+        raise ValueError(
+            f"{error}; --architecture must be an architecture string or 'supernet'{hint}"
+        ) from error
     if not isinstance(architecture, MfaArchitecture):
         raise ValueError(f"--architecture must be an mfa architecture, got '{architecture}'")
     if architecture.scale != scale:

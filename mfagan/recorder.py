@@ -155,6 +155,7 @@ class Recorder:
                 "optimizers": {k: v.state_dict() for k, v in self._stage.optimizers.items()},
                 "averaged": self._averaged.network.state_dict(),
                 "recorder": self.state(),
+                "configuration": to_values(self._config),
             }
         )
         best = self._checkpoint(self._best.get("step", step))

@@ -24,7 +24,8 @@ from latency.files import (
     write_json,
     write_text,
 )
-from mfagan.config import FORMAT, TrainConfig, differences, read_toml, resolve, to_toml
+from mfagan.config import FORMAT, TrainConfig, components, differences, read_toml, resolve, to_toml
+from mfagan.earlier_settings import changed_since_stage
 from mfagan.run_inputs import Inputs, changed_inputs, read_inputs, write_inputs
 from mfagan.trainer_state import read_state, write_state
 
@@ -77,6 +78,11 @@ class RunFolder:
             holds_another_run(path, config, inputs, force=False)
         self.checkpoints.mkdir(exist_ok=True)
         self.samples.mkdir(exist_ok=True)
+
+    @property
+    def config(self) -> Path:
+        """File of the resolved configuration."""
+        return self.path / CONFIG
 
     @property
     def checkpoints(self) -> Path:
@@ -251,8 +257,10 @@ def holds_another_run(
         force: move another run aside instead of refusing; a run that cannot be read is another.
 
     Raises:
-        ValueError: it holds another run and `force` is not given, or something else.
+        ValueError: it holds another run and `force` is not given, or something else; its name is
+            not UTF-8.
     """
+    _refuse_name(path)
     if path.exists() and not path.is_dir():
         raise ValueError(f"'{path}' is a file, not a folder for a run")
     if not (path / CONFIG).exists():
@@ -282,6 +290,14 @@ def holds_another_run(
             f"'{path}' holds a run with another configuration ({'; '.join(changed)}); give "
             "another --out, or --force to move that run aside and start anew"
         )
+    if not changed and (since := changed_since_stage(path, config)):
+        stage, changed = since
+        if not force:
+            raise ValueError(
+                f"'{path / CONFIG}' was changed since the {stage} stage was trained "
+                f"({', '.join(changed)}); put it back, or give another --out, or --force to move "
+                "that run aside and start anew"
+            )
     if changed and Path.cwd().is_relative_to(path.resolve()):
         raise ValueError(f"'{path}' cannot be moved aside from inside; start from another folder")
     return bool(changed)
@@ -298,7 +314,8 @@ def is_finished(path: Path, config: TrainConfig) -> bool:
         summary = json.loads((path / SUMMARY).read_text(encoding="utf-8"))
     except (FileNotFoundError, IsADirectoryError, ValueError):
         return False
-    return isinstance(summary, dict) and "stages" in summary
+    finished = isinstance(summary, dict) and "stages" in summary
+    return finished and changed_since_stage(path, config) is None
 
 
 def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
@@ -336,9 +353,29 @@ def stored_config(path: Path) -> TrainConfig:
     if not file.is_file():
         raise FileNotFoundError(f"'{path}' holds no run: there is no '{file}'")
     try:
-        return resolve(read_toml(file))
+        tables = read_toml(file)
+        config = resolve(tables)
+        missing = [f"[{name}]" for name in components() if name not in tables]
+        if "data" not in tables.get("data", {"data": ""}):
+            missing.append("[data] data")
+        if missing:
+            raise ValueError(
+                f"'{file}' is not whole, it lacks {', '.join(missing)}; put it back as it was"
+            )
+        return config
     except ValueError as error:
         raise ValueError(f"the run in '{path}' cannot be read: {error}") from error
+
+
+def _refuse_name(path: Path) -> None:
+    """Refuse a folder from which weights could be written, but not read."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"the run folder {str(path)!a} cannot be used: its name is not UTF-8, and no "
+            "weights file can be opened under such a path; give another --out"
+        ) from error
 
 
 def _remove(file: Path) -> None:

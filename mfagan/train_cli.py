@@ -99,9 +99,9 @@ def command(arguments: argparse.Namespace) -> int:
             flags.setdefault(table, {})[key] = value
     file = read_toml(arguments.config) if arguments.config else {}
     if arguments.resume:
-        config = _resumed(arguments, RECIPES.get(arguments.recipe, {}), file, flags)
+        config = _resumed(arguments, RECIPES.get(arguments.recipe, {}), file, flags=flags)
     else:
-        config = resolve(RECIPES[arguments.recipe or DEFAULT], file, flags)
+        config = resolve(RECIPES[arguments.recipe or DEFAULT], file, flags=flags)
         _warn(arguments, config, file, flags)
     _check(arguments, config)
 
@@ -141,7 +141,7 @@ def command(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _resumed(arguments: argparse.Namespace, *given: Values) -> TrainConfig:
+def _resumed(arguments: argparse.Namespace, *given: Values, flags: Values) -> TrainConfig:
     """Return the configuration of the run in `--out`, with which everything given must agree."""
     from mfagan.run_folder import stored_config
 
@@ -152,7 +152,7 @@ def _resumed(arguments: argparse.Namespace, *given: Values) -> TrainConfig:
             "folder of one, or leave --resume out to start it"
         )
     stored = stored_config(out)
-    wanted = resolve(to_values(stored), *given)
+    wanted = resolve(to_values(stored), *given, flags=flags)
     changed = [
         text
         for text in differences(wanted, stored)

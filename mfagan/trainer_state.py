@@ -44,6 +44,10 @@ def read_state(path: Path) -> dict[str, Any] | None:
         if out_of_memory(error):
             raise
         raise ValueError(f"'{path}' is damaged; {advice}") from error
-    if not isinstance(state, dict) or not state.keys() >= _ALWAYS:
+    if (
+        not isinstance(state, dict)
+        or not state.keys() >= _ALWAYS
+        or not isinstance(state.get("configuration", {}), dict)
+    ):
         raise ValueError(f"'{path}' holds no trainer's state; {advice}")
     return state

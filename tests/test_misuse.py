@@ -52,7 +52,7 @@ CASES = [
     (TRAIN + "--patch 512", "lower --patch"),
     (TRAIN + "--pixel-lr nan", "must be a finite number"),
     (TRAIN + "--pixel-lr inf", "must be a finite number"),
-    (TRAIN + "--pixel-lr -1", "pixel_lr must be from 0"),
+    (TRAIN + "--pixel-lr -1", "--pixel-lr must be from 0"),
     (TRAIN + "--gamma 1", "gamma must be from 0 to 0.99"),
     (TRAIN + "--ema 2", "ema must be from 0 to 1"),
     (TRAIN + "--widths 8,x", "--widths: .*8,x"),

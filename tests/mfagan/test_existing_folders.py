@@ -1,6 +1,7 @@
 """Contract 3: what `mfagan-train` does with a folder that is there."""
 
 import json
+import os
 import pickle
 import shutil
 from pathlib import Path
@@ -8,16 +9,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from latency.commandline import FailureError
 from mfagan.architecture import parse
 from mfagan.checkpoint import About, build_network, read_about, save_network
 from mfagan.config import resolve, to_toml
+from mfagan.dry_run import plan_training
+from mfagan.generator import Generator
 from mfagan.images import write_image
 from mfagan.preparation import resolve_precision
 from mfagan.recipes import RECIPES
-from mfagan.run_folder import RunFolder, is_finished
-from mfagan.training import train
+from mfagan.run_folder import RunFolder, is_finished, stored_config
+from mfagan.space import SearchSpace
+from mfagan.training import finetune, train
 
 CPU = torch.device("cpu")
 ARCHITECTURE = "mfa_x4_w4_c2_s0"
@@ -109,7 +114,8 @@ def test_a_summary_that_cannot_be_read_is_written_again(root, out, damage):
     ("damage", "sentence"),
     [
         (b"\xff\xfe\x00\x01", "cannot be read: .*config.toml' is not TOML"),
-        (b"", "another configuration"),
+        (b"", r"config\.toml' is not whole, it lacks \[data\], .*\[run\]; put it back"),
+        (b"[data]\npatch = 8\n", r"is not whole, it lacks \[network\]"),
         (b"format = 9\n", "was written by a newer mfagan .format 9"),
         (None, "is a folder, not a run's configuration"),
     ],
@@ -257,3 +263,92 @@ def test_an_older_folder_without_a_format_goes_on(root, out):
     (out / "config.toml").write_text(to_toml(settings), encoding="utf-8")
     run(root, out)
     assert (out / "summary.json").is_file()
+
+
+def edit(out, *pairs):
+    """Change `config.toml` as by hand; return the configuration that it holds now."""
+    text = (out / "config.toml").read_text(encoding="utf-8")
+    for before, after in pairs:
+        assert before in text
+        text = text.replace(before, after)
+    (out / "config.toml").write_text(text, encoding="utf-8")
+    return stored_config(out)
+
+
+STEPS, SEED = ("\npixel_steps = 2\n", "\npixel_steps = 1\n"), ("\nseed = 0\n", "\nseed = 9\n")
+
+
+def test_a_configuration_edited_in_the_middle_of_a_stage_is_refused(out):
+    edited = edit(out, STEPS, SEED)
+    before = contents(out)
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
+        train(edited, out, device=CPU, silent=True)
+    assert str(caught.value) == (
+        f"'{out / 'config.toml'}' was changed since step 2 was saved (schedule.pixel_steps: "
+        "2 -> 1, run.seed: 0 -> 9); put it back, or give another --out"
+    )
+    assert contents(out) == before
+
+
+@pytest.mark.parametrize("out", ["done"], indirect=True)
+@pytest.mark.parametrize("summary", [True, False])
+def test_a_configuration_edited_after_a_stage_is_refused_and_moved_aside_by_force(out, summary):
+    if not summary:
+        (out / "summary.json").unlink()
+    edited = edit(out, STEPS)
+    before = contents(out)
+    with pytest.raises(
+        ValueError,
+        match=r"config\.toml' was changed since the pixel stage was trained "
+        r"\(schedule\.pixel_steps: 2 -> 1\); put it back, or give another --out, or --force",
+    ):
+        train(edited, out, device=CPU, silent=True)
+    assert contents(out) == before
+    train(edited, out, device=CPU, silent=True, force=True)
+    assert contents(out.with_name("out.old-1")) == before
+    assert read_about(out / "pixel.safetensors").step == 1
+
+
+def test_an_older_state_goes_on_unless_it_is_beyond_the_last_step(root, out):
+    file = out / "checkpoints" / "state.pt"
+    state = torch.load(file, weights_only=True)
+    assert state.pop("configuration")["schedule"]["pixel_steps"] == 2
+    torch.save(state, file)
+    shutil.copytree(out, out.with_name("edited"))
+    run(root, out)
+    assert (out / "summary.json").is_file()
+    edited = edit(out.with_name("edited"), STEPS)
+    with pytest.raises(ValueError, match=r"is of step 2, but '.*' asks for 1 in the pixel stage"):
+        train(edited, out.with_name("edited"), device=CPU, silent=True)
+
+
+def test_photographs_that_moved_and_the_cache_may_be_edited(root, out, tmp_path):
+    shutil.copytree(root / "photos", tmp_path / "moved")
+    cache = f"cache_mib = {stored_config(out).data.cache_mib}\n"
+    pair = (str(root / "photos"), str(tmp_path / "moved"))
+    train(edit(out, pair, (cache, "cache_mib = 77\n")), out, device=CPU, silent=True)
+    assert load_file(out / "pixel.safetensors").keys()
+    assert (out / "summary.json").is_file()
+
+
+def test_a_folder_whose_name_is_not_utf_8_is_refused_before_the_first_step(root, tmp_path):
+    name = tmp_path / os.fsdecode(b"xx\xe9")
+    sentence = r"the run folder '.*xx\\udce9' cannot be used: its name is not UTF-8.*another --out"
+    with pytest.raises(ValueError, match=sentence):
+        run(root, name)
+    with pytest.raises(ValueError, match=sentence):
+        plan_training(config(root), name, device=CPU, silent=True)
+    space = SearchSpace(scale=4, widths=(4, 6), modules=(1,), convolutions=(2,), branches=(0,))
+    about = About(kind="supernet", architecture=str(space.largest), space=space, stage="pixel")
+    save_network(tmp_path / "super.safetensors", Generator.supernet(space), about)
+    with pytest.raises(ValueError, match=sentence):
+        finetune(
+            tmp_path / "super.safetensors",
+            parse(ARCHITECTURE),
+            1,
+            config(root),
+            name,
+            device=CPU,
+            silent=True,
+        )
+    assert list(tmp_path.iterdir()) == [tmp_path / "super.safetensors"]

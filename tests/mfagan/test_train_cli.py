@@ -80,16 +80,23 @@ def test_resume_says_where_the_photographs_were(finished, photos, tmp_path, monk
     ("words", "sentence"),
     [
         ([], "--data is needed"),
-        (["--data", ""], "--data is needed"),
+        (["--data", ""], "an empty text was given after '--data'"),
         (["--data", "{}/missing"], "is not a folder"),
-        (["--data", "{}", "--batch", "0"], "batch must be from 1"),
+        (["--data", "{}", "--batch", "0"], "--batch must be from 1"),
+        (["--data", "{}", "--pixel-steps", "0"], "--pixel-steps must be from 1"),
+        (["--data", "{}", "--pixel-lr", "-1"], "--pixel-lr must be from 0"),
+        (["--data", "{}", "--precision", "fp32", "--seed", "-1"], "--seed must be from 0"),
+        (
+            ["--data", "{}", "--architecture", "supernett"],
+            "must be an architecture string or 'supernet'; did you mean 'supernet'?",
+        ),
         (["--data", "{}", "--batch", "x"], "--batch: a whole number is needed, got 'x'"),
         (["--data", "{}", "--batch", "9" * 5000], "a whole number is needed, got '999"),
         (["--data", "{}", "--batch", "2.0"], "a whole number is needed, got '2.0'"),
         (["--data", "{}", "--rho", "much"], "--rho: a number is needed, got 'much'"),
         (["--data", "{}", "--rho", "nan"], "rho must be a finite number"),
         (["--data", "{}", "--widths", "8,x"], "--widths: whole numbers joined by commas"),
-        (["--data", "{}", "--widths", ""], "joined by commas are needed, e.g. 16,24, got ''"),
+        (["--data", "{}", "--widths", ""], "an empty text was given after '--widths'"),
         (["--data", "{}", "--widths", "8,4"], "ascending"),
         (["--data", "{}", "--widths", ",".join(map(str, range(40)))], "a list of 1 to 32 int"),
         (["--data", "{}", "--config", "{}/no.toml"], "does not exist"),
@@ -119,6 +126,21 @@ def test_mistakes(tmp_path, capsys, words, sentence):
     assert sentence.replace("{}", str(tmp_path)) in error[-1]
     assert all("warning" in line for line in error[:-1])
     assert not list(tmp_path.iterdir())
+
+
+def test_a_mistake_in_a_file_names_the_key(tmp_path, capsys):
+    (tmp_path / "c.toml").write_text("[schedule]\npixel_lr = -1\n")
+    words = ["--out", str(tmp_path / "o"), "--data", str(tmp_path)]
+    assert main([*words, "--config", str(tmp_path / "c.toml"), "--pixel-steps", "3"]) == 2
+    assert "mfagan-train: pixel_lr must be from 0" in capsys.readouterr().err
+
+
+def test_resume_says_that_a_configuration_is_not_whole(tmp_path, capsys):
+    (tmp_path / "config.toml").touch()
+    assert main(["--resume", "--out", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert f"'{tmp_path / 'config.toml'}' is not whole, it lacks [data], " in error
+    assert "--data is needed" not in error
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

@@ -1,0 +1,60 @@
+"""Whether a run goes on under the configuration that its weights were trained under.
+
+`config.toml` can be edited by hand in the middle of a run; states and weights say what it was.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mfagan.config import TrainConfig, differences, resolve
+
+STAGES = ("teacher", "pixel", "gan", "finetune")
+_FREE = {"data.data", "data.cache_mib"}
+"""Photographs may move (`data.json` knows them), and a cache changes no figure."""
+
+
+def changed_settings(config: TrainConfig, earlier: object) -> list[str]:
+    """Return `table.key: before -> now` for every value that changed.
+
+    Args:
+        config: in force.
+        earlier: tables of values as a state or a weights file holds them; empty ones, and those
+            of a version with other keys, are not compared.
+    """
+    if not isinstance(earlier, dict) or not earlier:
+        return []
+    try:
+        before = resolve(earlier)
+    except ValueError:
+        return []
+    free = set(_FREE)
+    if config.data.validation and before.data.validation:
+        free.add("data.validation")
+    teachers = (config.network.teacher, before.network.teacher)
+    if all(text.endswith(".safetensors") for text in teachers):
+        free.add("network.teacher")  # its bytes are compared, by `data.json`
+    texts = differences(config, before)
+    return [text for text in texts if text.partition(":")[0] not in free]
+
+
+def changed_since_stage(folder: Path, config: TrainConfig) -> tuple[str, list[str]] | None:
+    """Return the first finished stage that was trained under other values, and the values.
+
+    Weights that cannot be read are left to the stage, which says what to do with them.
+    """
+    from mfagan.checkpoint import read_about
+
+    for stage in STAGES:
+        file = folder / f"{stage}.safetensors"
+        if not file.is_file():
+            continue
+        if stage == "teacher" and config.network.teacher.endswith(".safetensors"):
+            continue  # a copy, of another run
+        try:
+            about = read_about(file)
+        except ValueError:
+            continue
+        if changed := changed_settings(config, dict(about.configuration)):
+            return stage, changed
+    return None
