@@ -132,8 +132,12 @@ class Generator(nn.Module):
         Raises:
             ValueError: the architecture is not a member of the supernet's space.
         """
-        if self.space is None or not self.space.contains(architecture):
-            raise ValueError(f"{architecture} is not in the space of this supernet ({self.space})")
+        if self.space is None:
+            raise ValueError(f"{self.architecture} is no supernet, and in no space of one")
+        if not self.space.contains(architecture):
+            raise ValueError(
+                f"{architecture} is not in the space of this supernet: {_in_words(self.space)}"
+            )
         plain = Generator(architecture)
         ours = self.state_dict()
         sliced = {
@@ -159,6 +163,17 @@ class Generator(nn.Module):
                 if layer in quiet:
                     with torch.no_grad():
                         layer.weight.mul_(0.1)
+
+
+def _in_words(space: SearchSpace) -> str:
+    widths, modules, convolutions, branches = (
+        " or ".join(map(str, values))
+        for values in (space.widths, space.modules, space.convolutions, space.branches)
+    )
+    return (
+        f"scale {space.scale}, width {widths}, {modules} modules of {convolutions} convolutions "
+        f"and branch {branches}, small enough for the reductions against ESRGAN"
+    )
 
 
 def pad_to_alignment(lr: Tensor) -> Tensor:

@@ -128,6 +128,7 @@ def load(
         ValueError: it is not such a file, holds no generator, or the device is not there.
     """
     file = Path(path)
+    _refuse_folder(file)
     if not file.is_file():
         raise FileNotFoundError(f"the model '{file}' is not a file")
     if device not in ("auto", "cpu", "cuda"):
@@ -199,6 +200,7 @@ def open_network(
     """
     from mfagan.checkpoint import cut_subnet, load_network, read_about
 
+    _refuse_folder(Path(file))
     about = read_about(file)
     chosen = parse(architecture or about.architecture) if about.kind != "discriminator" else None
     if about.kind == "supernet" and isinstance(chosen, MfaArchitecture):
@@ -207,6 +209,14 @@ def open_network(
     if chosen is None or str(chosen) != about.architecture or about.kind == "supernet":
         raise ValueError(f"'{file}' holds {about.architecture}, not '{chosen}'")
     return network, chosen
+
+
+def _refuse_folder(path: Path) -> None:
+    """Refuse a folder where a model is wanted; of a run's, name the generator in it."""
+    if path.is_dir():
+        trained = path / "gan.safetensors"
+        hint = f"; did you mean '{trained}'?" if trained.is_file() else ""
+        raise FileNotFoundError(f"the model '{path}' is a folder, not a file{hint}")
 
 
 def _load_weights(file: Path, chosen: str | None, threads: int, device: str) -> Model:

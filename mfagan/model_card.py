@@ -23,6 +23,7 @@ _SHAPES = {
     "nchw": re.compile(r"1x3x([1-9]\d{0,4})x([1-9]\d{0,4})", re.ASCII),
     "nhwc": re.compile(r"1x([1-9]\d{0,4})x([1-9]\d{0,4})x3", re.ASCII),
 }
+_MOST_DIGITS = 9
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -133,7 +134,11 @@ class ModelCard:
         values: dict[str, str | int] = {name: metadata[name] for name in names}
         for name in ("scale", "receptive_radius", "alignment"):
             text = metadata[name]
-            if not (text.isascii() and text.isdigit() and len(text) <= 9):
+            if not (text.isascii() and text.isdigit()):
                 raise ValueError(f"{name} must be a whole number, got '{shown(text)}'")
+            if len(text) > _MOST_DIGITS:  # int() of a long text takes for ever, or refuses
+                raise ValueError(
+                    f"{name} must have at most {_MOST_DIGITS} digits, got '{shown(text)}'"
+                )
             values[name] = int(text)
         return ModelCard(**values)  # type: ignore[arg-type]

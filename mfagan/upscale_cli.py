@@ -117,14 +117,16 @@ class _Work:
 
     def single(self, source: Path, target: Path) -> None:
         """Upscale one photograph; what goes wrong is raised."""
-        count = 100
-        with Progress("percent", count, silent=self.silent) as progress:
+        picture = self._read(source, target)
+        height, width = picture.pixels.shape[:2]
+        count = len(self.model.plan(height, width, self.tile))
+        with Progress(f"{source.name}, tiles", count, silent=self.silent) as progress:
 
             def show(share: float) -> None:
                 # Begun again with smaller tiles, it waits until it is where it was.
                 progress.update(units=max(0, int(share * count) - progress.done))
 
-            self._write(target, self._enlarge(source, target, show))
+            self._write(target, self._enlarge(picture, show))
 
     def several(self, jobs: list[tuple[Path, Path]]) -> None:
         """Upscale photographs; one that cannot be is reported, and the others are done.
@@ -134,7 +136,7 @@ class _Work:
         with Progress("photographs", len(jobs), silent=self.silent) as progress:
             for number, (source, target) in enumerate(jobs, start=1):
                 try:
-                    large = self._enlarge(source, target)
+                    large = self._enlarge(self._read(source, target))
                 except (ValueError, OSError, FailureError, MemoryError) as error:
                     self._report(source, _text(error))
                 else:
@@ -142,7 +144,8 @@ class _Work:
                         self._write(target, large)
                     except OSError as error:
                         left = len(jobs) - number
-                        ends = f"; {left} more are not begun" if left else ""
+                        are = "is" if left == 1 else "are"
+                        ends = f"; {left} more {are} not begun" if left else ""
                         self._report(source, _text(error) + ends)
                         return
                     except FailureError as error:
@@ -157,9 +160,8 @@ class _Work:
         write_picture(target, large, quality=self.quality)
         self.written.append(target)
 
-    def _enlarge(
-        self, source: Path, target: Path, on_tile: Callable[[float], None] | None = None
-    ) -> Picture:
+    def _read(self, source: Path, target: Path) -> Picture:
+        """Return a photograph whose result can be held and written."""
         from mfagan.picture import read_picture
 
         picture = read_picture(source)
@@ -177,6 +179,9 @@ class _Work:
         for note in (*picture.notes, what_is_lost(target, picture)):
             if note is not None:
                 warn(PROGRAM, f"'{source}': {note}")
+        return picture
+
+    def _enlarge(self, picture: Picture, on_tile: Callable[[float], None] | None = None) -> Picture:
         return upscale_picture(
             picture,
             self.model,

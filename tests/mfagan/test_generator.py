@@ -47,7 +47,11 @@ def test_cut_subnets_equal_the_supernet():
 def test_cut_refuses_what_is_not_in_the_space():
     with pytest.raises(ValueError, match="not in the space"):
         Generator.supernet(SPACE).cut(parse("mfa_x4_w16_c2_s0"))
-    with pytest.raises(ValueError, match="not in the space"):
+    space = SearchSpace(scale=2, widths=(4, 8), modules=(1, 2), convolutions=(1, 2))
+    words = "of this supernet: scale 2, width 4 or 8, 1 or 2 modules of 1 or 2 convolutions and "
+    with pytest.raises(ValueError, match=words + "branch 0 or 1, small enough"):
+        Generator.supernet(space).cut(parse("mfa_x2_w6_c2_s0"))
+    with pytest.raises(ValueError, match="mfa_x4_w8_c2_s0 is no supernet"):
         Generator(parse("mfa_x4_w8_c2_s0")).cut(parse("mfa_x4_w8_c2_s0"))
 
 

@@ -10,6 +10,7 @@ import torch
 from failing_disk import failing_disk
 
 import mfagan
+from export import cli as export_cli
 from export.pipeline import export_files
 from latency.commandline import FailureError
 from mfagan import upscale_cli
@@ -195,7 +196,7 @@ def test_a_full_disk_ends_the_work_on_a_folder(models, tmp_path, capsys):
         assert command(*given) == 1
     shown = capsys.readouterr()
     assert shown.err.count("\n") == 1
-    assert "b.png' cannot be written: No space left on device; 1 more are not begun" in shown.err
+    assert "b.png' cannot be written: No space left on device; 1 more is not begun" in shown.err
     result = json.loads(shown.out)
     assert result["written"] == [str(tmp_path / "out" / "a.png")]
     assert list(result["failed"]) == [str(tmp_path / "in" / "b.png")]
@@ -212,3 +213,27 @@ def test_an_output_that_is_not_finite_is_no_picture(tmp_path, capsys):
     error = capsys.readouterr().err
     assert error.endswith("the network's output is not finite; its weights are bad\n")
     assert not (tmp_path / "o.png").exists()
+
+
+def test_one_photograph_is_shown_by_its_name(models, tmp_path, capsys):
+    write_image(tmp_path / "in.png", picture(17, 9))
+    given = (tmp_path / "in.png", tmp_path / "o.png", "--model", models[PLAIN]["onnx"])
+    assert command(*given, "--tile", 8) == 0
+    error = capsys.readouterr().err
+    assert error.startswith("in.png, tiles: 6/6, ")
+    assert "percent" not in error
+
+
+def test_a_run_folder_is_no_model_but_its_generator_is_named(models, tmp_path, capsys):
+    write_image(tmp_path / "in.png", picture(5, 6))
+    run = tmp_path / "run1"
+    run.mkdir()
+    upscaling = (tmp_path / "in.png", tmp_path / "o.png", "--model", run)
+    exporting = [str(run), "--out", str(tmp_path / "onnx")]
+    for hint in ("", f"; did you mean '{run / 'gan.safetensors'}'?"):
+        sentence = f"the model '{run}' is a folder, not a file{hint}\n"
+        assert command(*upscaling) == 2
+        assert capsys.readouterr().err == f"mfagan-upscale: {sentence}"
+        assert export_cli.main(exporting) == 2
+        assert capsys.readouterr().err == f"mfagan-export: {sentence}"
+        shutil.copy(models[PLAIN]["torch"], run / "gan.safetensors")
