@@ -216,7 +216,7 @@ def _refuse_folder(path: Path) -> None:
     if path.is_dir():
         trained = path / "gan.safetensors"
         hint = f"; did you mean '{trained}'?" if trained.is_file() else ""
-        raise FileNotFoundError(f"the model '{path}' is a folder, not a file{hint}")
+        raise FileNotFoundError(f"the model '{path}' is not a file but a folder{hint}")
 
 
 def _load_weights(file: Path, chosen: str | None, threads: int, device: str) -> Model:

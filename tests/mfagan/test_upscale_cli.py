@@ -231,7 +231,7 @@ def test_a_run_folder_is_no_model_but_its_generator_is_named(models, tmp_path, c
     upscaling = (tmp_path / "in.png", tmp_path / "o.png", "--model", run)
     exporting = [str(run), "--out", str(tmp_path / "onnx")]
     for hint in ("", f"; did you mean '{run / 'gan.safetensors'}'?"):
-        sentence = f"the model '{run}' is a folder, not a file{hint}\n"
+        sentence = f"the model '{run}' is not a file but a folder{hint}\n"
         assert command(*upscaling) == 2
         assert capsys.readouterr().err == f"mfagan-upscale: {sentence}"
         assert export_cli.main(exporting) == 2
