@@ -253,7 +253,7 @@ def test_misuse_is_one_sentence(weights, supernet, photographs, tmp_path, capsys
         ((good, "--out", tmp_path / "file"), "must be a folder"),
         ((good, "--out", out, "--precision", "int8"), "--calibration"),
         ((good, "--out", out, "--precision", "fp23"), "did you mean 'fp32'"),
-        ((good, "--out", out, "--precision", ""), "not a precision"),
+        ((good, "--out", out, "--precision", ""), "an empty text was given after"),
         ((good, "--out", out, "--precision", "fp32,int8,fp32"), "'fp32' is named twice"),
         ((tmp_path / "m.onnx", "--out", out), "is exported already; give the .safetensors"),
         ((good, "--out", out, "--opset", "x"), "whole number of at least 1"),
