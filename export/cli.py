@@ -139,7 +139,7 @@ def _export(arguments: argparse.Namespace) -> int:
                 "photographs more like those it will see",
             )
     if arguments.json:
-        print(json.dumps(result.to_json(), indent=2, ensure_ascii=False))
+        print(json.dumps(result.to_json(), indent=2))
     else:
         print(table(result))
         for path in (*(file.path for file in result.files), result.report):

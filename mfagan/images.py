@@ -16,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from latency.commandline import FailureError
+from latency.commandline import FailureError, out_of_memory
 from latency.files import replacing
 from mfagan.listing import SUFFIXES as SUFFIXES
 from mfagan.listing import list_images as list_images
@@ -57,6 +57,8 @@ def opencv() -> ModuleType:
     try:
         import cv2
     except ImportError as error:
+        if out_of_memory(error):
+            raise
         raise FailureError(
             f"OpenCV cannot be loaded ({error}); on a machine without a display install the "
             "headless build instead: pip uninstall -y opencv-python && pip install "

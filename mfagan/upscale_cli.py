@@ -27,7 +27,7 @@ PROGRAM = "mfagan-upscale"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
-    parser = Parser(prog=PROGRAM, description=__doc__)
+    parser = Parser(prog=PROGRAM, description=__doc__, any_name=True)
     parser.add_argument(
         "input",
         metavar="IN",
@@ -99,7 +99,7 @@ def _upscale(arguments: argparse.Namespace) -> int:
             "written": [str(path) for path in work.written],
             "failed": {str(path): reason for path, reason in work.failed.items()},
         }
-        print(json.dumps(result, indent=2, ensure_ascii=False))
+        print(json.dumps(result, indent=2))
     else:
         for path in work.written:
             print(path)

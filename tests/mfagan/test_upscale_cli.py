@@ -237,3 +237,19 @@ def test_a_run_folder_is_no_model_but_its_generator_is_named(models, tmp_path, c
         assert export_cli.main(exporting) == 2
         assert capsys.readouterr().err == f"mfagan-export: {sentence}"
         shutil.copy(models[PLAIN]["torch"], run / "gan.safetensors")
+
+
+def test_json_is_json_in_any_encoding_and_any_name_is_read(models, tmp_path, capsys):
+    for name in ("café 写", "latin\udce9"):
+        write_image(tmp_path / "in" / f"{name}.png", picture(4, 5))
+    given = (tmp_path / "in", tmp_path / "out", "--model", models[PLAIN]["torch"], "--json")
+    assert command(*given) == 0
+    shown = capsys.readouterr()
+    assert shown.out.isascii()
+    assert not shown.err
+    written = json.loads(shown.out)["written"]
+    assert written == [str(tmp_path / "out" / f"{n}.png") for n in ("café 写", "latin\udce9")]
+    single = tmp_path / "in" / "latin\udce9.png"
+    given = (single, tmp_path / "b\udce9.png", "--model", models[PLAIN]["onnx"], "--json")
+    assert command(*given) == 0
+    assert (tmp_path / "b\udce9.png").is_file()
