@@ -150,7 +150,8 @@ def only_searcher(storage: str) -> Iterator[None]:
     path = Path(storage.removeprefix(JOURNAL))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
+        if not path.exists():  # a search that is refused leaves even its time as it was
+            path.touch()
     except OSError as error:
         raise unwritable(path, error) from error
     refusal = f"another process is searching with '{path}'; wait, or share a study by --storage"
