@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,7 +17,7 @@ from mfagan.gan_stage import GanStage
 from mfagan.generator import Generator
 from mfagan.out_of_memory import explain_out_of_memory
 from mfagan.rrdb import RRDBNet
-from mfagan.stages import PixelStage
+from mfagan.stages import PixelStage, Stage
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -30,12 +31,11 @@ def train_pixels(
     place: Workplace,
 ) -> Path:
     """Train one network on pixels, unless that is done; return its weights file."""
-    path = place.folder.weights(name)
-    if _is_trained(path, about):
-        return path
-    with explain_out_of_memory(name, about.architecture, place.config):
-        stage = pixel_stage(name, network, learning_rate, place.config, place.device)
-        return train_stage(stage, steps, about, place)
+
+    def make() -> Stage:
+        return pixel_stage(name, network, learning_rate, place.config, place.device)
+
+    return _train(name, make, steps, about, place)
 
 
 def train_gan(
@@ -48,13 +48,22 @@ def train_gan(
     place: Workplace,
 ) -> Path:
     """Train a generator against a discriminator, unless that is done; return its weights file."""
+
+    def make() -> Stage:
+        torch.manual_seed(place.config.run.seed)
+        return gan_stage(name, generator, teacher, critic, place.config, place.device)
+
+    return _train(name, make, steps, about, place)
+
+
+def _train(
+    name: str, make: Callable[[], Stage], steps: int, about: About, place: Workplace
+) -> Path:
     path = place.folder.weights(name)
     if _is_trained(path, about):
         return path
-    torch.manual_seed(place.config.run.seed)
     with explain_out_of_memory(name, about.architecture, place.config):
-        stage = gan_stage(name, generator, teacher, critic, place.config, place.device)
-        return train_stage(stage, steps, about, place)
+        return train_stage(make(), steps, about, place)
 
 
 def pixel_stage(

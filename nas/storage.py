@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from latency.commandline import FailureError
 from latency.files import only_process, unwritable
 
 if TYPE_CHECKING:
@@ -25,11 +26,6 @@ _DRIVERS = {
     "mysql": "mysql-connector-python",
 }  # fmt: skip
 """Packages of modules that have another name."""
-_DAMAGE = (
-    ValueError, KeyError, TypeError, AttributeError, IndexError, AssertionError,
-    NotImplementedError, RecursionError,
-)  # fmt: skip
-"""What Optuna raises of a journal whose lines are not its own."""
 
 
 def check_storage(text: str) -> None:
@@ -89,7 +85,9 @@ def open_storage(text: str) -> BaseStorage:
         backend = Journal(path)
         try:
             return optuna.storages.JournalStorage(backend)
-        except _DAMAGE as error:
+        except (OSError, FailureError):
+            raise
+        except Exception as error:  # Optuna checks no line that it reads, and trips over any part
             raise damaged(path, error) from error
     try:
         return optuna.storages.RDBStorage(text)
