@@ -21,7 +21,8 @@ from onnx import TensorProto, helper, numpy_helper
 from latency import from_onnx, onnx_ops
 from latency.host import measure
 from latency.onnx_model import load_onnx, model_input
-from latency.onnx_ops import TooLargeError, check_memory
+from latency.onnx_ops import check_memory
+from latency.onnx_values import TooLargeError
 from latency.onnx_wire import MOST_FIELDS
 
 MOST_MEMORY = 64 * 2**20
