@@ -41,8 +41,8 @@ def plan_training(
     """
     import torch
 
+    from mfagan.existing_run import holds_another_run, is_finished
     from mfagan.preparation import new_networks, open_data, resolve_precision
-    from mfagan.run_folder import holds_another_run, is_finished
     from mfagan.run_inputs import describe_inputs
 
     config = resolve_precision(config, device)
@@ -115,7 +115,7 @@ def _stages(networks: Networks, config: TrainConfig, device: torch.device) -> It
 
 def _check_folder(out: Path, config: TrainConfig, *, force: bool) -> bool:
     """Check what a run checks of its folder; return whether it starts anew."""
-    from mfagan.run_folder import CONFIG, holds_another_run
+    from mfagan.existing_run import CONFIG, holds_another_run
 
     another = holds_another_run(out, config, force=force)
     check_writable_folder(out)

@@ -143,7 +143,7 @@ def command(arguments: argparse.Namespace) -> int:
 
 def _resumed(arguments: argparse.Namespace, *given: Values, flags: Values) -> TrainConfig:
     """Return the configuration of the run in `--out`, with which everything given must agree."""
-    from mfagan.run_folder import stored_config
+    from mfagan.existing_run import stored_config
 
     out: Path = arguments.out
     if not (out / "config.toml").exists():

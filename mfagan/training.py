@@ -20,6 +20,7 @@ from mfagan.checkpoint import (
 )
 from mfagan.config import NO_TEACHER, TrainConfig
 from mfagan.engine import Workplace
+from mfagan.existing_run import holds_another_run, is_finished
 from mfagan.generator import Generator
 from mfagan.out_of_memory import explain_too_many_photographs
 from mfagan.preparation import (
@@ -30,7 +31,7 @@ from mfagan.preparation import (
     resolve_precision,
 )
 from mfagan.rrdb import RRDBNet
-from mfagan.run_folder import RunFolder, holds_another_run, is_finished, read_metrics
+from mfagan.run_folder import RunFolder, read_metrics
 from mfagan.run_inputs import describe_inputs
 from mfagan.stage_runs import train_gan, train_pixels
 from mfagan.stopping import Stop, stop_on_signals

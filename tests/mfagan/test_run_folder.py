@@ -1,7 +1,8 @@
 import pytest
 
 from mfagan.config import FORMAT, resolve, to_toml
-from mfagan.run_folder import RunFolder, stored_config
+from mfagan.existing_run import stored_config
+from mfagan.run_folder import RunFolder
 
 
 def test_a_full_disk_names_the_metrics_too(tmp_path):

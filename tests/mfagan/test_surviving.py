@@ -12,8 +12,8 @@ from training_server import TrainingServer
 
 from mfagan.checkpoint import load_discriminator, load_network, read_about
 from mfagan.config import resolve
+from mfagan.existing_run import stored_config
 from mfagan.images import read_image, write_image
-from mfagan.run_folder import stored_config
 from mfagan.run_inputs import read_inputs
 from mfagan.trainer_state import read_state
 

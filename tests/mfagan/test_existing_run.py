@@ -16,11 +16,12 @@ from mfagan.architecture import parse
 from mfagan.checkpoint import About, build_network, read_about, save_network
 from mfagan.config import resolve, to_toml
 from mfagan.dry_run import plan_training
+from mfagan.existing_run import is_finished, stored_config
 from mfagan.generator import Generator
 from mfagan.images import write_image
 from mfagan.preparation import resolve_precision
 from mfagan.recipes import RECIPES
-from mfagan.run_folder import RunFolder, is_finished, stored_config
+from mfagan.run_folder import RunFolder
 from mfagan.space import SearchSpace
 from mfagan.training import finetune, train
 
