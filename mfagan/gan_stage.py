@@ -19,7 +19,7 @@ from mfagan.distillation import FeatureAdaptors
 from mfagan.generator import Generator
 from mfagan.losses import relativistic_discriminator_loss, relativistic_generator_loss
 from mfagan.rrdb import RRDBNet
-from mfagan.sharpness import WSAM, Losses
+from mfagan.sharpness import WSAM, Closure, Losses, Pass
 from mfagan.stages import BETAS, Batch, Figures, Stage, is_finite
 
 
@@ -93,14 +93,14 @@ class GanStage(Stage):
                     self._train_generator(closure, figures)
                 else:
                     with torch.no_grad():
-                        closure(False)  # G's terms too are reported
+                        closure(Pass())  # G's terms too are reported
         finally:
             self.discriminator.train().requires_grad_(True)
         if not is_finite(figures):
             undo()
         return figures
 
-    def _train_generator(self, closure: Callable[[bool], Losses], figures: Figures) -> None:
+    def _train_generator(self, closure: Closure, figures: Figures) -> None:
         optimizer = self._generator_optimizer
         optimizer.step(closure)
         figures["gradient_norm"] = optimizer.gradient_norm
@@ -138,11 +138,11 @@ class GanStage(Stage):
         taught: tuple[Tensor, list[Tensor]] | None,
         real: Tensor,
         figures: Figures,
-    ) -> Callable[[bool], Losses]:
+    ) -> Closure:
         assert isinstance(self.generator, Generator)
         generator, weights = self.generator, self._losses
 
-        def run(perturbed: bool) -> Losses:
+        def run(request: Pass) -> Losses:
             with self.precision(batch):
                 sr, features = generator.forward_features(batch.lr, subnet)
                 sr = sr.float()
@@ -153,7 +153,7 @@ class GanStage(Stage):
                     terms["distill_features"] = self.adaptors(features, taught[1])
                     task = task + weights.output_weight * terms["distill_output"]
                     task = task + weights.feature_weight * terms["distill_features"]
-                if perturbed:
+                if request.perturbed:
                     figures["task_perturbed"] = task.item()
                     return Losses(task=task)
                 fake = self.discriminator(sr)

@@ -1,8 +1,11 @@
-"""What a generator step hands to its optimizer, so that the training loop knows no method."""
+"""What an optimizer asks of a generator step and what it is given: the training loop knows no more.
+
+docs/sharpness.md shows both in use.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,28 +13,68 @@ from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
-class Losses:
-    """Scalar losses of one forward pass, with their graph.
+class Pass:
+    """One pass that an optimizer asks a closure for.
+
+    The batch, its degradation and everything outside the generator must be the same in all passes
+    of a step. The optimizer itself sees to the weights, the random numbers, the buffers of its
+    `model` and whether gradients are recorded.
 
     Attributes:
-        task: pixel and distillation losses: what sharpness is measured on.
-        adversarial: taken at the clean weights only, because a smooth adversarial loss hurts
-            (SDAT, arXiv 2206.08213); None in the second pass and outside adversarial training.
+        perturbed: the weights are not the clean ones.
+        adversarial: the adversarial loss is wanted, where there is one.
+        selection: positions in the batch of the samples to run, (K,) int64; None for all.
+        second: on the second batch of the pair (m-RWP); see `SharpnessOptimizer.batches`.
+        outputs_only: of what is returned only `outputs` will be read.
+    """
+
+    perturbed: bool = False
+    adversarial: bool = True
+    selection: Tensor | None = None
+    second: bool = False
+    outputs_only: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Losses:
+    """What a closure returns: losses of one forward pass, with their graph.
+
+    Attributes:
+        task: scalar, mean over samples; pixel and distillation losses, say. What sharpness is
+            measured on by default.
+        adversarial: scalar, weighted; None where there is none, or none was asked for.
+        per_sample: (N,) whose mean is `task`; ESAM selects by it.
+        outputs: (N, ...) images or logits, for SAF and MESA.
+        samples: (N,) int64, ids from 0, for SAF.
+        epoch: passes over the data that are done, from 0, for SAF and MESA.
+        weight: of these losses in the step's, which is the sum over the step's closures; K
+            accumulated micro-batches of one size have 1 / K each.
     """
 
     task: Tensor
     adversarial: Tensor | None = None
+    per_sample: Tensor | None = None
+    outputs: Tensor | None = None
+    samples: Tensor | None = None
+    epoch: int = 0
+    weight: float = 1.0
 
     @property
     def finite(self) -> bool:
-        """Tell whether every term is a finite number."""
+        """Tell whether both terms are finite numbers."""
         terms = [self.task] if self.adversarial is None else [self.task, self.adversarial]
-        return all(bool(torch.isfinite(term.detach())) for term in terms)
+        return all(bool(torch.isfinite(term.detach()).all()) for term in terms)
 
 
-Closure = Callable[[bool], Losses]
-"""Runs the generator and returns its losses without calling backward.
+Closure = Callable[[Pass], Losses]
+"""Runs the generator as a pass asks and returns its losses, without calling backward."""
+Closures = Closure | Sequence[Closure]
+"""One closure, or one for each term of the step's loss: micro-batches, or SubGenerators."""
 
-Its argument says whether the weights are perturbed: the batch, the random numbers and everything
-outside the generator must then be the same as in the first pass; the adversarial loss is left out.
-"""
+
+def total(losses: Sequence[Losses]) -> Losses:
+    """Return the weighted sums of losses, without their graph."""
+    tasks = [each.weight * each.task.detach() for each in losses]
+    others = [x.weight * x.adversarial.detach() for x in losses if x.adversarial is not None]
+    adversarial = torch.stack(others).sum() if others else None
+    return Losses(task=torch.stack(tasks).sum(), adversarial=adversarial)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mfagan.sharpness import WSAM, Losses
+from mfagan.sharpness import WSAM, Losses, Pass
 
 STEPS, RHO, GAMMA, LR = 5, 0.05, 0.8, 0.03
 SGD = (torch.optim.SGD, {"momentum": 0.9, "weight_decay": 0.01})
@@ -31,10 +31,10 @@ class Problem:
             torch.from_numpy, (self.a_matrix, self.b_matrix, self.a, self.b)
         )
 
-        def run(perturbed):
+        def run(request):
             w = torch.cat([p.flatten() for p in parameters])
             task = ((a_matrix @ w - a) ** 2).mean()
-            if perturbed or not adversarial:
+            if request.perturbed or not adversarial:
                 return Losses(task=task)
             return Losses(task=task, adversarial=((b_matrix @ w - b) ** 2).mean())
 
@@ -118,7 +118,7 @@ def test_without_sharpness_it_is_the_base_optimizer(limit, decoupled):
     plain = torch.optim.Adam(parameters, lr=LR)
     for _ in range(STEPS):
         plain.zero_grad()
-        problem.closure(parameters, adversarial=False)(False).task.backward()
+        problem.closure(parameters, adversarial=False)(Pass()).task.backward()
         plain.step()
     expected = np.concatenate([p.detach().numpy().ravel() for p in parameters])
     options = {"gamma": GAMMA, "rho": RHO, "decoupled": decoupled} | limit
@@ -142,7 +142,8 @@ class Watched:
     def __init__(self, parameters, fail=None):
         self.parameters, self.fail, self.seen = parameters, fail, []
 
-    def __call__(self, perturbed):
+    def __call__(self, request):
+        perturbed = request.perturbed
         self.seen.append([p.detach().clone() for p in self.parameters])
         loss = sum((p**2).sum() for p in self.parameters[:2])
         if self.fail == ("raise", perturbed):
@@ -184,7 +185,7 @@ def test_gradients_that_are_not_finite_change_nothing_and_are_told(perturbed):
 
     def closure(second):
         loss = sum((p**2).sum() for p in parameters)
-        if second == perturbed:
+        if second.perturbed == perturbed:
             zero = parameters[0][0, 0] - parameters[0][0, 0].detach()
             loss = loss + zero.sqrt() * 0
         assert torch.isfinite(loss)

@@ -1,0 +1,328 @@
+"""SAF and MESA (Du et al., NeurIPS 2022, arXiv 2205.14083): sharpness by the training trajectory.
+
+Nothing is perturbed: the loss is asked to change little along the way that training takes, by
+pulling the outputs towards earlier ones.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import Optimizer
+
+from mfagan.sharpness.closure import Closure, Losses, Pass
+from mfagan.sharpness.limits import check_choice, check_number
+from mfagan.sharpness.optimizer import SharpnessOptimizer
+
+OUTPUTS = ("images", "classes")
+
+
+class Consistency(SharpnessOptimizer):
+    """The base optimizer on task + adversarial + lambda * distance to earlier outputs.
+
+    The distance is a mean over samples: of images, half of the mean squared error, which the
+    other one becomes for a large tau; of classes, tau^2 * KL(p, q), where p and q are softmax of
+    the earlier and the present logits over tau. It counts in the epochs between `start` and `end`,
+    neither of them included, counted from 0 (from 1 in the paper).
+
+    Attributes:
+        distance: mean over the samples of the last step, before lambda; 0 where it did not count.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        base_optimizer: Callable[..., Optimizer],
+        *,
+        lambda_: float,
+        outputs: str,
+        tau: float,
+        start: float,
+        end: float,
+        **options: Any,
+    ) -> None:
+        check_number("lambda_", lambda_)
+        check_choice("outputs", outputs, OUTPUTS)
+        if not (math.isfinite(tau) and tau > 0):
+            raise ValueError(f"tau must be a number above 0, got {tau}")
+        super().__init__(params, base_optimizer, **options)
+        self._lambda = lambda_
+        self._classes = outputs == "classes"
+        self._tau = tau
+        self._start, self._end = start, end
+        self.distance = 0.0
+
+    def _counts(self, epoch: int) -> bool:
+        return self._lambda > 0 and self._start < epoch < self._end
+
+    def _add(self, losses: Losses, distances: Tensor | None) -> Losses:
+        """Return losses whose task has the distances in it, (N,)."""
+        if distances is None:
+            return losses
+        self.distance += losses.weight * float(distances.detach().mean())
+        return dataclasses.replace(losses, task=losses.task + self._lambda * distances.mean())
+
+    def _distance(self, outputs: Tensor, earlier: Tensor) -> Tensor:
+        """Return the distance of each sample, (N,)."""
+        if not self._classes:
+            return (outputs - earlier).square().flatten(1).mean(1) / 2
+        p = F.softmax(earlier / self._tau, 1)
+        log_p = F.log_softmax(earlier / self._tau, 1)
+        log_q = F.log_softmax(outputs / self._tau, 1)
+        return self._tau**2 * (p * (log_p - log_q)).flatten(1).sum(1)
+
+
+class SAF(Consistency):
+    """Sharpness-aware training for free: outputs of `lag` epochs ago, kept in a ring.
+
+    One pass. The ring has lag + 1 outputs for every sample, so images must come as the same crops
+    in the same orientation in every epoch. A sample without an output of exactly `lag` epochs ago
+    is not pulled; the authors' code reads zeros there, or one of another epoch. In a distributed
+    run each process has its own ring: give it the same samples in every epoch.
+
+    Args:
+        params: see `SharpnessOptimizer`.
+        base_optimizer: see `SharpnessOptimizer`.
+        samples: number of samples; their ids are from 0 to samples - 1.
+        lambda_: weight of the distance (0.3 in the paper, for classes).
+        outputs: `images` or `classes`, see `Consistency`.
+        tau: temperature, of classes only.
+        lag: epochs between the two outputs.
+        start, end: epochs between which the distance counts.
+        dtype: of the ring; None for that of the outputs. The authors' is float32.
+        unseen: `skip` leaves samples without an earlier output alone; `zeros` pulls them to zeros,
+            as the authors' code does.
+        **options: `model`, `max_norm`, and of the base optimizer.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        base_optimizer: Callable[..., Optimizer],
+        *,
+        samples: int,
+        lambda_: float = 0.3,
+        outputs: str = "images",
+        tau: float = 5.0,
+        lag: int = 3,
+        start: float = 5,
+        end: float = math.inf,
+        dtype: torch.dtype | None = None,
+        unseen: str = "skip",
+        **options: Any,
+    ) -> None:
+        if samples < 1 or lag < 1:
+            raise ValueError(f"samples and lag must be at least 1, got {samples} and {lag}")
+        check_choice("unseen", unseen, ("skip", "zeros"))
+        super().__init__(
+            params,
+            base_optimizer,
+            lambda_=lambda_,
+            outputs=outputs,
+            tau=tau,
+            start=start,
+            end=end,
+            **options,
+        )
+        self._samples = samples
+        self._lag = lag
+        self._dtype = dtype
+        self._zeros = unseen == "zeros"
+        self._ring: Tensor | None = None
+        self._epochs = torch.full((samples, lag + 1), -1)
+
+    def _step(self, closures: list[Closure]) -> Losses | None:
+        seen: list[Losses] = []
+        self.distance = 0.0
+
+        def wrapped(closure: Closure) -> Closure:
+            def run(request: Pass) -> Losses:
+                losses = closure(request)
+                self._check(losses)
+                seen.append(losses)
+                return self._add(losses, self._pull(losses))
+
+            return run
+
+        done = self._plain_step(list(map(wrapped, closures)))
+        if done is not None:
+            for losses in seen:
+                self._store(losses)
+        return done
+
+    def _check(self, losses: Losses) -> None:
+        ids = losses.samples
+        if losses.outputs is None or ids is None:
+            raise ValueError("SAF needs `outputs` and `samples` from its closure")
+        if ids.numel() and not (int(ids.min()) >= 0 and int(ids.max()) < self._samples):
+            raise ValueError(
+                f"sample ids must be from 0 to {self._samples - 1}, got "
+                f"{int(ids.min())} to {int(ids.max())}"
+            )
+
+    def _pull(self, losses: Losses) -> Tensor | None:
+        """Return the distance of each sample; None outside of its epochs."""
+        assert losses.outputs is not None
+        assert losses.samples is not None
+        if self._ring is None or not self._counts(losses.epoch):
+            return None
+        ids, slot = losses.samples.cpu(), (losses.epoch - self._lag) % (self._lag + 1)
+        earlier = self._ring[ids.to(self._ring.device), slot]
+        earlier = earlier.to(torch.promote_types(earlier.dtype, torch.float32))
+        distance = self._distance(losses.outputs, earlier)
+        if self._zeros:
+            return distance
+        known = self._epochs[ids, slot] == losses.epoch - self._lag
+        return distance * known.to(distance)
+
+    def _store(self, losses: Losses) -> None:
+        assert losses.outputs is not None
+        assert losses.samples is not None
+        outputs = losses.outputs.detach()
+        if self._ring is None:
+            shape = (self._samples, self._lag + 1, *outputs.shape[1:])
+            self._ring = outputs.new_zeros(shape, dtype=self._dtype or outputs.dtype)
+        slot = losses.epoch % (self._lag + 1)
+        self._ring[losses.samples.to(self._ring.device), slot] = outputs.to(self._ring.dtype)
+        self._epochs[losses.samples.cpu(), slot] = losses.epoch
+
+    def _own_state(self) -> dict[str, Any]:
+        return {**super()._own_state(), "ring": self._ring, "epochs": self._epochs}
+
+    def _load_own_state(self, state: dict[str, Any]) -> None:
+        super()._load_own_state(state)
+        if "epochs" not in state:
+            return
+        if state["epochs"].shape != self._epochs.shape:
+            raise ValueError(
+                f"the saved ring is of {tuple(state['epochs'].shape)} samples and slots, this one "
+                f"of {tuple(self._epochs.shape)}"
+            )
+        self._epochs = state["epochs"].clone()
+        ring = state["ring"]
+        self._ring = None if ring is None else ring.to(self._parameters()[0].device, copy=True)
+
+
+class MESA(Consistency):
+    """Memory-efficient sharpness-aware training: outputs of averaged weights.
+
+    1. t = outputs of the averaged network v in evaluation mode, on the same batch, no gradients.
+    2. One pass with lambda * distance to t, and a step of the base optimizer.
+    3. v <- decay * v + (1 - decay) * w, parameters and buffers; v starts as a copy of w.
+
+    Args:
+        params: see `SharpnessOptimizer`.
+        base_optimizer: see `SharpnessOptimizer`.
+        model: the network; it is lent the averaged weights for step 1.
+        lambda_: weight of the distance (0.8 in the paper, for classes).
+        outputs: `images` or `classes`, see `Consistency`.
+        tau: temperature, of classes only.
+        decay: of the averaged weights.
+        start, end: epochs between which the distance counts.
+        **options: `max_norm`, and of the base optimizer.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        base_optimizer: Callable[..., Optimizer],
+        *,
+        model: nn.Module,
+        lambda_: float = 0.8,
+        outputs: str = "images",
+        tau: float = 5.0,
+        decay: float = 0.9998,
+        start: float = 5,
+        end: float = math.inf,
+        **options: Any,
+    ) -> None:
+        check_number("decay", decay, below=1)
+        super().__init__(
+            params,
+            base_optimizer,
+            model=model,
+            lambda_=lambda_,
+            outputs=outputs,
+            tau=tau,
+            start=start,
+            end=end,
+            **options,
+        )
+        self._network = model
+        self._decay = decay
+        self._averages = [x.clone() for x in self._tensors()]
+
+    def _step(self, closures: list[Closure]) -> Losses | None:
+        self.distance = 0.0
+        taught = self._teach(closures) if self._lambda > 0 else None
+
+        def wrapped(closure: Closure, target: Tensor | None) -> Closure:
+            def run(request: Pass) -> Losses:
+                losses = closure(request)
+                if target is None or not self._counts(losses.epoch):
+                    return losses
+                return self._add(losses, self._distance(_outputs(losses), target))
+
+            return run
+
+        targets: Sequence[Tensor | None] = taught or [None] * len(closures)
+        done = self._plain_step(list(map(wrapped, closures, targets)))
+        if done is not None:
+            self._update()
+        return done
+
+    def _teach(self, closures: list[Closure]) -> list[Tensor]:
+        """Return the outputs of the averaged network for each closure."""
+        request = Pass(perturbed=True, adversarial=False, outputs_only=True)
+        with self._lent(), self._passing(main=False), torch.no_grad():
+            return [_outputs(closure(request)).detach() for closure in closures]
+
+    @contextlib.contextmanager
+    def _lent(self) -> Iterator[None]:
+        """Give the network the averaged weights and buffers for a while, in evaluation mode."""
+        modes = [(module, module.training) for module in self._network.modules()]
+        tensors = self._tensors()
+        with torch.no_grad():
+            copies = [x.clone() for x in tensors]
+        try:
+            with torch.no_grad():
+                torch._foreach_copy_(tensors, self._averages)
+            self._network.eval()
+            yield
+        finally:
+            for module, training in modes:
+                module.training = training
+            with torch.no_grad():
+                torch._foreach_copy_(tensors, copies)
+
+    @torch.no_grad()
+    def _update(self) -> None:
+        for v, w in zip(self._averages, self._tensors(), strict=True):
+            if v.is_floating_point():
+                v.mul_(self._decay).add_(w, alpha=1 - self._decay)
+            else:  # a counter, truncated as in the authors' code
+                v.copy_(self._decay * v + (1 - self._decay) * w)
+
+    def _tensors(self) -> list[Tensor]:
+        return [x.detach() for x in (*self._network.parameters(), *self._network.buffers())]
+
+    def _own_state(self) -> dict[str, Any]:
+        return {**super()._own_state(), "averages": self._averages}
+
+    def _load_own_state(self, state: dict[str, Any]) -> None:
+        super()._load_own_state(state)
+        for mine, saved in zip(self._averages, state.get("averages", self._averages), strict=True):
+            mine.copy_(saved)
+
+
+def _outputs(losses: Losses) -> Tensor:
+    if losses.outputs is None:
+        raise ValueError("MESA needs `outputs` from its closure")
+    return losses.outputs

@@ -1,0 +1,380 @@
+"""What all sharpness-aware optimizers share: passes, restoration, processes, saved state."""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import LBFGS, Optimizer
+
+from mfagan import processes
+from mfagan.processes import Gradients
+from mfagan.sharpness import gradients as grads
+from mfagan.sharpness.closure import Closure, Closures, Losses, Pass, total
+from mfagan.sharpness.limits import check_choice
+from mfagan.sharpness.randomness import Randomness
+
+Moves = Sequence[tuple[Tensor, Tensor]]
+"""Parameters and what is added to each."""
+PERTURB = ("task", "full")
+BATCH_NORM = ("first", "all")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MainPass:
+    """What the pass at the clean weights gave, of this process.
+
+    Attributes:
+        losses: weighted sums, without graph.
+        task: gradient of the task loss, or of all terms where no more is told apart.
+        rest: gradient of the adversarial loss, where it is told apart.
+        norm: of `task`, not clipped.
+        per_sample: of each closure, without graph.
+    """
+
+    losses: Losses
+    task: Gradients
+    rest: Gradients | None
+    norm: float
+    per_sample: list[Tensor | None]
+
+
+class SharpnessOptimizer(Optimizer, abc.ABC):
+    """A method around any base optimizer of `torch.optim`: `step(closure)` is all there is to call.
+
+    Weights are fp32 or fp64 (activations may be bf16 by autocast), are moved in place and restored
+    by copy, bit for bit, whatever happens in between. A step whose losses or gradients are not
+    finite, in any pass and any process, changes nothing. Parameters without a gradient are left as
+    they are. `param_groups` are the base optimizer's own, so that schedules act on both.
+
+    In a distributed run the gradients are averaged here, over the default group, and the passes
+    themselves run without synchronisation (a `DistributedDataParallel` model inside `no_sync`,
+    forward included): every process climbs by the gradient of its own batch (m-sharpness).
+
+    Args:
+        params: parameters, (name, parameter) pairs, or groups of either; a group may have its own
+            value of every option in `group_options`.
+        base_optimizer: a `torch.optim` class, but LBFGS, which runs its closure itself.
+        group_options: the method's own, with their defaults.
+        model: the network of the parameters. Needed for what is not a parameter: buffers,
+            evaluation mode, names, and `no_sync`.
+        batch_norm: `first` restores the model's buffers after every pass but the first clean one;
+            `all` lets batch norm's statistics move in every pass, as some authors' code does.
+        perturb: `task` or `full`: whether the adversarial loss takes part in perturbed passes, or
+            is taken at the clean weights only. A smooth adversarial loss hurts (SDAT,
+            arXiv 2206.08213).
+        every: the second pass is made on every so many-th step only, beginning with the first; the
+            others are steps of the base optimizer.
+        max_norm: clips the direction that the base optimizer is given.
+        **hyper: of the base optimizer, e.g. `lr`.
+
+    Attributes:
+        base_optimizer: the wrapped one.
+        batches: of a step's data: 2 where a second batch is asked for, else 1.
+        steps: taken so far; skipped ones are not counted.
+        gradient_norm: of the first pass, all terms, before clipping, at the last step; NaN when
+            that was skipped before there was one.
+        perturbed_gradient_norm: of the second pass, before clipping, at the last step; 0 when there
+            was none, or its losses were not finite.
+
+    Raises:
+        ValueError: a value is out of its range.
+    """
+
+    batches = 1
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        base_optimizer: Callable[..., Optimizer],
+        *,
+        group_options: dict[str, Any] | None = None,
+        model: nn.Module | None = None,
+        batch_norm: str = "first",
+        perturb: str = "task",
+        every: int = 1,
+        max_norm: float | None = None,
+        **hyper: Any,
+    ) -> None:
+        if base_optimizer is LBFGS:
+            raise ValueError("LBFGS runs its closure itself and cannot be a base optimizer")
+        check_choice("batch_norm", batch_norm, BATCH_NORM)
+        check_choice("perturb", perturb, PERTURB)
+        if every < 1:
+            raise ValueError(f"every must be at least 1, got {every}")
+        if max_norm is not None and not max_norm > 0:
+            raise ValueError(f"max_norm must be above 0, got {max_norm}")
+        super().__init__(params, {**(group_options or {}), **hyper})
+        self.base_optimizer = base_optimizer(self.param_groups, **hyper)
+        self.param_groups = self.base_optimizer.param_groups
+        self._model = model
+        self._batch_norm = batch_norm
+        self._perturb = perturb
+        self._every = every
+        self._max_norm = max_norm
+        self.steps = 0
+        self.gradient_norm = 0.0
+        self.perturbed_gradient_norm = 0.0
+
+    def step(self, closure: Closures) -> Losses | None:  # type: ignore[override]
+        """Take one step; return the weighted sums of the first pass's losses, without their graph.
+
+        Args:
+            closure: one, or several whose losses are summed.
+
+        Returns:
+            None when the step was skipped.
+        """
+        closures = list(closure) if isinstance(closure, Sequence) else [closure]
+        self.gradient_norm, self.perturbed_gradient_norm = math.nan, 0.0
+        self._random = Randomness(self._parameters())
+        try:
+            losses = self._step(closures)
+        finally:
+            self._random.finish()
+            self.zero_grad()
+        if losses is not None:
+            self.steps += 1
+        return losses
+
+    @abc.abstractmethod
+    def _step(self, closures: list[Closure]) -> Losses | None:
+        """Take one step, or return None and leave everything as it was."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the base optimizer's state, and as `sharpness` what of this one crosses steps."""
+        return {**self.base_optimizer.state_dict(), "sharpness": self._own_state()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned, and keep sharing `param_groups` with the base."""
+        state = dict(state_dict)
+        own = state.pop("sharpness", {})
+        self.base_optimizer.load_state_dict(state)
+        self.param_groups = self.base_optimizer.param_groups
+        self._load_own_state(own)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group to this and to the base optimizer, whose groups are the same."""
+        super().add_param_group(param_group)
+        group = self.param_groups[-1]
+        for p in group["params"]:
+            if p.dtype in (torch.float16, torch.bfloat16):
+                raise ValueError(
+                    f"the weights must be float32 or float64, got {p.dtype}: a perturbation would "
+                    "be rounded away; use autocast to bfloat16 for the forward pass"
+                )
+        self._check_group(group)
+
+    def _check_group(self, group: dict[str, Any]) -> None:
+        """Refuse values of a group's options that are out of range."""
+
+    def _own_state(self) -> dict[str, Any]:
+        return {"steps": self.steps}
+
+    def _load_own_state(self, state: dict[str, Any]) -> None:
+        self.steps = int(state.get("steps", 0))
+
+    def _plain_step(self, closures: Sequence[Closure]) -> Losses | None:
+        """Take a step of the base optimizer."""
+        clean = self._main_pass(closures)
+        if clean is None:
+            return None
+        self._apply(self._average(clean.task))
+        return clean.losses
+
+    @property
+    def _is_sharp(self) -> bool:
+        """Whether this step pays for its second pass."""
+        return self.steps % self._every == 0
+
+    def _parameters(self) -> list[Tensor]:
+        return [p for group in self.param_groups for p in group["params"] if p.requires_grad]
+
+    def _of_group(self, option: str) -> list[Any]:
+        """Return a group's option for each of `_parameters`."""
+        return [
+            group[option] for group in self.param_groups for p in group["params"] if p.requires_grad
+        ]
+
+    def _names(self) -> list[str]:
+        """Return the name of each of `_parameters`: as given, in the model, or its position."""
+        named = {} if self._model is None else {id(p): n for n, p in _inner(self._model)}
+        names, position = [], 0
+        for group in self.param_groups:
+            given = group.get("param_names", [None] * len(group["params"]))
+            for p, name in zip(group["params"], given, strict=True):
+                if p.requires_grad:
+                    names.append(name or named.get(id(p), str(position)))
+                position += 1
+        return names
+
+    def _main_pass(
+        self,
+        closures: Sequence[Closure],
+        *,
+        perturbed: bool = False,
+        task_alone: bool = False,
+        inputs: Sequence[Tensor] | None = None,
+    ) -> MainPass | None:
+        """Make the pass that the step's figures are of; return None when it is not finite.
+
+        Args:
+            closures: all of the step's.
+            perturbed: the weights have been moved.
+            task_alone: the task gradient is needed apart from the adversarial one.
+            inputs: parameters whose task gradient is wanted; None for all.
+        """
+        parameters = self._parameters()
+        task: Gradients | None = None
+        rest: Gradients | None = None
+        seen: list[Losses] = []
+        with self._passing(main=True):
+            for closure in closures:
+                losses = self._run(closure, Pass(perturbed=perturbed))
+                seen.append(losses)
+                # After a bad term the rest is only run, so that it can be reported.
+                if not all(each.finite for each in seen):
+                    continue
+                weighed = losses.weight * losses.task
+                if losses.adversarial is None:
+                    task = grads.backward(weighed, parameters, task, inputs=inputs)
+                    continue
+                adversarial = losses.weight * losses.adversarial
+                if task_alone:
+                    task = grads.backward(weighed, parameters, task, inputs=inputs, retain=True)
+                    rest = grads.backward(adversarial, parameters, rest)
+                else:
+                    task = grads.backward(weighed + adversarial, parameters, task, inputs=inputs)
+        finite = all(each.finite for each in seen)
+        if finite:
+            assert task is not None
+            self.gradient_norm = grads.norm(task) if rest is None else grads.norm(task, rest)
+        norm = grads.norm(task) if finite and task is not None else math.nan
+        if not self._agree(norm, self.gradient_norm):
+            return None
+        assert task is not None
+        each = [x.per_sample for x in seen]
+        return MainPass(
+            losses=total(seen),
+            task=task,
+            rest=rest,
+            norm=norm,
+            per_sample=[None if x is None else x.detach() for x in each],
+        )
+
+    def _further_pass(
+        self,
+        closures: Sequence[Closure],
+        requests: Sequence[Pass | None],
+        weights: Sequence[float] | None = None,
+    ) -> Gradients | None:
+        """Return the gradients of one more pass; None when it is not finite somewhere.
+
+        Args:
+            closures: all of the step's.
+            requests: one for each of them; None leaves it out.
+            weights: factors of each one's losses, beside their own.
+        """
+        parameters = self._parameters()
+        found: Gradients = [None] * len(parameters)
+        finite = any(request is not None for request in requests)
+        with self._passing(main=False):
+            for closure, request, factor in zip(
+                closures, requests, weights or [1.0] * len(closures), strict=True
+            ):
+                if request is None or not finite:
+                    continue
+                losses = self._run(closure, request)
+                finite = losses.finite
+                if finite:
+                    loss = losses.task
+                    if request.adversarial and losses.adversarial is not None:
+                        loss = loss + losses.adversarial
+                    found = grads.backward(factor * losses.weight * loss, parameters, found)
+        if finite:
+            self.perturbed_gradient_norm = grads.norm(found)
+        return found if self._agree(self.perturbed_gradient_norm if finite else math.nan) else None
+
+    def _run(self, closure: Closure, request: Pass) -> Losses:
+        losses = closure(request)
+        if losses.task.dtype == torch.float16:
+            raise ValueError(
+                "the losses are float16, whose gradient scaling cannot serve two passes; use "
+                "bfloat16 or float32"
+            )
+        return losses
+
+    @contextlib.contextmanager
+    def _passing(self, *, main: bool) -> Iterator[None]:
+        """Prepare one pass over all closures, and put back what it must not move.
+
+        Args:
+            main: the pass from which random numbers and buffers go on.
+        """
+        keep = main or self._batch_norm == "all" or self._model is None
+        buffers = [] if keep or self._model is None else list(self._model.buffers())
+        copies = [buffer.clone() for buffer in buffers]
+        self._random.rewind()
+        try:
+            with self._unsynchronised():
+                yield
+        finally:
+            with torch.no_grad():
+                for buffer, copy in zip(buffers, copies, strict=True):
+                    buffer.copy_(copy)
+            if main:
+                self._random.remember()
+
+    def _unsynchronised(self) -> contextlib.AbstractContextManager[None]:
+        if isinstance(self._model, DistributedDataParallel):
+            return self._model.no_sync()
+        return contextlib.nullcontext()
+
+    @contextlib.contextmanager
+    def _moved(self, moves: Moves) -> Iterator[None]:
+        """Add to weights for a while; afterwards they are as before, bit for bit.
+
+        Subtracting instead of copying would drift, and could not undo a NaN.
+        """
+        parameters = [p for p, _ in moves]
+        copies = [p.detach().clone() for p in parameters]
+        try:
+            with torch.no_grad():
+                for p, e in moves:
+                    p.add_(e)
+            del moves  # the copies are enough to hold
+            yield
+        finally:
+            with torch.no_grad():
+                for p, copy in zip(parameters, copies, strict=True):
+                    p.copy_(copy)
+
+    def _agree(self, *values: float) -> bool:
+        """Tell whether the values are finite in every process."""
+        here = all(map(math.isfinite, values))
+        return processes.all_agree(here, self._parameters()[0].device)
+
+    def _average(self, gradients: Gradients) -> Gradients:
+        return processes.average(gradients, self._parameters())
+
+    def _apply(self, direction: Gradients) -> None:
+        """Give the base optimizer a direction, clipped, at the weights as they are."""
+        self._descend(grads.clip(direction, self._max_norm))
+
+    def _descend(self, direction: Gradients) -> None:
+        for p, g in zip(self._parameters(), direction, strict=True):
+            p.grad = g
+        self.base_optimizer.step()
+
+
+def _inner(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    if isinstance(model, DistributedDataParallel):
+        model = model.module
+    return model.named_parameters()

@@ -1,0 +1,171 @@
+"""SAM (Foret et al., ICLR 2021, arXiv 2010.01412) and ASAM (Kwon et al., ICML 2021, 2102.11600).
+
+SAM replaces the gradient by the one at the worst point of a ball around the weights; ASAM
+measures the ball in units of the weights, so that rescaling a layer does not change it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from mfagan.processes import Gradients
+from mfagan.sharpness import gradients as grads
+from mfagan.sharpness.closure import Closure, Losses, Pass
+from mfagan.sharpness.limits import check_choice, check_number
+from mfagan.sharpness.optimizer import Moves, SharpnessOptimizer
+
+
+class Ascent(SharpnessOptimizer):
+    """A method that climbs by rho along the gradient: SAM, ASAM, WSAM, ESAM.
+
+    e = rho * T^2 g / (|T g| + eps), one norm over all groups; T is 1, or |w| element by element in
+    a group whose `adaptive` is true.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        base_optimizer: Callable[..., Optimizer],
+        *,
+        rho: float,
+        eps: float,
+        adaptive: bool,
+        **options: Any,
+    ) -> None:
+        check_number("eps", eps)
+        self._eps = eps
+        group_options = {"rho": rho, "adaptive": adaptive}
+        super().__init__(params, base_optimizer, group_options=group_options, **options)
+
+    def _check_group(self, group: dict[str, Any]) -> None:
+        check_number("rho", group["rho"])
+
+    def _scale(self, parameter: Tensor, adaptive: bool, name: str) -> Tensor | None:
+        """Return T of a parameter, or None for 1."""
+        del name
+        return parameter.detach().abs() if adaptive else None
+
+    def _moves(self, task: Gradients, *, factor: float = 1.0) -> Moves:
+        """Return e for each parameter that has a gradient.
+
+        Args:
+            task: gradient to climb along, of this process.
+            factor: of the radius.
+        """
+        moves, squares = [], []
+        rows = zip(
+            self._parameters(),
+            task,
+            self._of_group("rho"),
+            self._of_group("adaptive"),
+            self._names(),
+            strict=True,
+        )
+        for p, g, rho, adaptive, name in rows:
+            if g is None:
+                continue
+            scale = self._scale(p, adaptive, name)
+            scaled = g if scale is None else scale * g
+            squares.append(torch.linalg.vector_norm(scaled))
+            moves.append((p, scaled if scale is None else scale * scaled, rho))
+        if not moves:
+            return []
+        length = float(torch.linalg.vector_norm(torch.stack(squares))) + self._eps
+        if length == 0:  # all gradients are zero, and so is eps
+            return []
+        return [(p, e * (factor * rho / length)) for p, e, rho in moves]
+
+    def _second_request(self) -> Pass:
+        return Pass(perturbed=True, adversarial=self._perturb == "full")
+
+
+class SAM(Ascent):
+    """Sharpness-aware minimization: two passes.
+
+    1. g = gradient of the task loss at w.  2. e = rho * g / (|g| + eps).
+    3. g' = gradient of the task loss at w + e on the same batch; w is restored by copy.
+    4. w <- Base(w, g' + gradient of the adversarial loss at w).
+
+    Args:
+        params: see `SharpnessOptimizer`; a group may have its own `rho` and `adaptive`.
+        base_optimizer: see `SharpnessOptimizer`.
+        rho: radius; 0.002 to 0.02 suits small super-resolution networks (0.05 in the paper).
+        eps: keeps the division by the norm finite.
+        adaptive: T = |w|, as ASAM in davda54/sam; wants a radius ten times as large.
+        **options: `model`, `batch_norm`, `perturb`, `every`, `max_norm`, and of the base optimizer.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        base_optimizer: Callable[..., Optimizer],
+        *,
+        rho: float = 0.005,
+        eps: float = 1e-12,
+        adaptive: bool = False,
+        **options: Any,
+    ) -> None:
+        super().__init__(params, base_optimizer, rho=rho, eps=eps, adaptive=adaptive, **options)
+
+    def _step(self, closures: list[Closure]) -> Losses | None:
+        if not self._is_sharp:
+            return self._plain_step(closures)
+        clean = self._main_pass(closures, task_alone=self._perturb == "task")
+        if clean is None:
+            return None
+        losses, rest = clean.losses, clean.rest
+        with self._moved(self._moves(clean.task)):
+            del clean  # its task gradient is not needed any more
+            found = self._further_pass(closures, [self._second_request()] * len(closures))
+        if found is None:
+            return None
+        self._apply(self._average(grads.add_(found, rest)))
+        return losses
+
+
+class ASAM(SAM):
+    """Adaptive SAM, in the form of its authors or in that of davda54/sam.
+
+    authors: T = |w| + eta for weights, 1 for biases. Weights are tensors of more than one
+    dimension, and one-dimensional ones that their module calls `weight` (batch norm, PReLU); the
+    authors look for "weight" anywhere in the name, which a module called `weight_net` misleads.
+    davda54: T = |w| for every tensor; a weight of 0 is never perturbed.
+
+    Args:
+        params: see `SharpnessOptimizer`; a group may have its own `rho`, and `adaptive` false for
+            T = 1. Names come from `model` or from (name, parameter) pairs.
+        base_optimizer: see `SharpnessOptimizer`.
+        rho: radius, about ten times SAM's (0.5 to 1.0 in the paper, on CIFAR).
+        form: `authors` or `davda54`.
+        eta: of the authors' form.
+        eps: keeps the division by the norm finite; 1e-12 in davda54/sam.
+        **options: see `SAM`.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        base_optimizer: Callable[..., Optimizer],
+        *,
+        rho: float = 0.05,
+        form: str = "authors",
+        eta: float = 0.01,
+        eps: float = 1e-16,
+        **options: Any,
+    ) -> None:
+        check_choice("form", form, ("authors", "davda54"))
+        check_number("eta", eta)
+        self._eta = eta if form == "authors" else None
+        super().__init__(params, base_optimizer, rho=rho, eps=eps, adaptive=True, **options)
+
+    def _scale(self, parameter: Tensor, adaptive: bool, name: str) -> Tensor | None:
+        if not adaptive or self._eta is None:
+            return super()._scale(parameter, adaptive, name)
+        if parameter.ndim > 1 or name.rpartition(".")[2] == "weight":
+            return parameter.detach().abs() + self._eta
+        return None
