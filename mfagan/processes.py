@@ -53,7 +53,7 @@ def average(gradients: Gradients, like: Sequence[Tensor]) -> Gradients:
     sizes = [p.numel() for p in like]
     *parts, counts = torch.split(buffer, [*sizes, len(sizes)])
     return [
-        part.view_as(p).div_(world_size()) if count else None
+        part.view_as(p).div_(world_size()).to(p) if count else None
         for part, p, count in zip(parts, like, counts.tolist(), strict=True)
     ]
 

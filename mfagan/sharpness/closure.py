@@ -21,6 +21,7 @@ class Pass:
     `model` and whether gradients are recorded.
 
     Attributes:
+        main: the first pass of a step, which its figures are of.
         perturbed: the weights are not the clean ones.
         adversarial: the adversarial loss is wanted, where there is one.
         selection: positions in the batch of the samples to run, (K,) int64; None for all.
@@ -28,6 +29,7 @@ class Pass:
         outputs_only: of what is returned only `outputs` will be read.
     """
 
+    main: bool = False
     perturbed: bool = False
     adversarial: bool = True
     selection: Tensor | None = None

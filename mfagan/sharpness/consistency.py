@@ -56,11 +56,11 @@ class Consistency(SharpnessOptimizer):
         self._lambda = lambda_
         self._classes = outputs == "classes"
         self._tau = tau
-        self._start, self._end = start, end
+        self._after, self._before = start, end
         self.distance = 0.0
 
     def _counts(self, epoch: int) -> bool:
-        return self._lambda > 0 and self._start < epoch < self._end
+        return self._lambda > 0 and self._after < epoch < self._before
 
     def _add(self, losses: Losses, distances: Tensor | None) -> Losses:
         """Return losses whose task has the distances in it, (N,)."""
@@ -196,15 +196,16 @@ class SAF(Consistency):
     def _own_state(self) -> dict[str, Any]:
         return {**super()._own_state(), "ring": self._ring, "epochs": self._epochs}
 
-    def _load_own_state(self, state: dict[str, Any]) -> None:
-        super()._load_own_state(state)
-        if "epochs" not in state:
-            return
+    def _check_own_state(self, state: dict[str, Any]) -> None:
+        super()._check_own_state(state)
         if state["epochs"].shape != self._epochs.shape:
             raise ValueError(
                 f"the saved ring is of {tuple(state['epochs'].shape)} samples and slots, this one "
                 f"of {tuple(self._epochs.shape)}"
             )
+
+    def _load_own_state(self, state: dict[str, Any]) -> None:
+        super()._load_own_state(state)
         self._epochs = state["epochs"].clone()
         ring = state["ring"]
         self._ring = None if ring is None else ring.to(self._parameters()[0].device, copy=True)
@@ -281,7 +282,7 @@ class MESA(Consistency):
     def _teach(self, closures: list[Closure]) -> list[Tensor]:
         """Return the outputs of the averaged network for each closure."""
         request = Pass(perturbed=True, adversarial=False, outputs_only=True)
-        with self._lent(), self._passing(main=False), torch.no_grad():
+        with self._passing(main=False), self._lent(), torch.no_grad():
             return [_outputs(closure(request)).detach() for closure in closures]
 
     @contextlib.contextmanager
@@ -316,9 +317,14 @@ class MESA(Consistency):
     def _own_state(self) -> dict[str, Any]:
         return {**super()._own_state(), "averages": self._averages}
 
+    def _check_own_state(self, state: dict[str, Any]) -> None:
+        super()._check_own_state(state)
+        if [x.shape for x in state["averages"]] != [x.shape for x in self._averages]:
+            raise ValueError("the saved averages are of a network of other shapes")
+
     def _load_own_state(self, state: dict[str, Any]) -> None:
         super()._load_own_state(state)
-        for mine, saved in zip(self._averages, state.get("averages", self._averages), strict=True):
+        for mine, saved in zip(self._averages, state["averages"], strict=True):
             mine.copy_(saved)
 
 

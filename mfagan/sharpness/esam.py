@@ -100,6 +100,13 @@ class ESAM(Ascent):
         self._apply(self._average(grads.add_(found, rest)))
         return losses
 
+    def _own_state(self) -> dict[str, Any]:
+        return {**super()._own_state(), "seed": self._seed}
+
+    def _load_own_state(self, state: dict[str, Any]) -> None:
+        super()._load_own_state(state)
+        self._seed = int(state["seed"])
+
     def _active(self) -> list[Tensor]:
         """Return the tensors that take part in this step's ascent."""
         parameters = self._parameters()

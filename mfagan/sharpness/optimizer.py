@@ -50,9 +50,10 @@ class SharpnessOptimizer(Optimizer, abc.ABC):
     """A method around any base optimizer of `torch.optim`: `step(closure)` is all there is to call.
 
     Weights are fp32 or fp64 (activations may be bf16 by autocast), are moved in place and restored
-    by copy, bit for bit, whatever happens in between. A step whose losses or gradients are not
-    finite, in any pass and any process, changes nothing. Parameters without a gradient are left as
-    they are. `param_groups` are the base optimizer's own, so that schedules act on both.
+    by copy, bit for bit, whatever happens in between. A step whose losses or gradient norms are not
+    finite, in any pass and any process, changes nothing but the random streams. Parameters without
+    a gradient are left as they are. `param_groups` are the base optimizer's own, so that schedules
+    act on both.
 
     In a distributed run the gradients are averaged here, over the default group, and the passes
     themselves run without synchronisation (a `DistributedDataParallel` model inside `no_sync`,
@@ -65,8 +66,9 @@ class SharpnessOptimizer(Optimizer, abc.ABC):
         group_options: the method's own, with their defaults.
         model: the network of the parameters. Needed for what is not a parameter: buffers,
             evaluation mode, names, and `no_sync`.
-        batch_norm: `first` restores the model's buffers after every pass but the first clean one;
-            `all` lets batch norm's statistics move in every pass, as some authors' code does.
+        batch_norm: `first` begins every pass with the same buffers and keeps those of the first
+            clean one; `all` lets batch norm's statistics move in every pass, as some authors'
+            code does.
         perturb: `task` or `full`: whether the adversarial loss takes part in perturbed passes, or
             is taken at the clean weights only. A smooth adversarial loss hurts (SDAT,
             arXiv 2206.08213).
@@ -114,6 +116,7 @@ class SharpnessOptimizer(Optimizer, abc.ABC):
         super().__init__(params, {**(group_options or {}), **hyper})
         self.base_optimizer = base_optimizer(self.param_groups, **hyper)
         self.param_groups = self.base_optimizer.param_groups
+        self.defaults = {**self.base_optimizer.defaults, **self.defaults}  # for groups added later
         self._model = model
         self._batch_norm = batch_norm
         self._perturb = perturb
@@ -135,11 +138,17 @@ class SharpnessOptimizer(Optimizer, abc.ABC):
         closures = list(closure) if isinstance(closure, Sequence) else [closure]
         self.gradient_norm, self.perturbed_gradient_norm = math.nan, 0.0
         self._random = Randomness(self._parameters())
+        self._buffers = [] if self._model is None else list(self._model.buffers())
+        self._buffers_before = [buffer.clone() for buffer in self._buffers]
+        losses = None
         try:
             losses = self._step(closures)
         finally:
+            if losses is None:  # the pass that moved them led to nothing
+                _set(self._buffers, self._buffers_before)
             self._random.finish()
             self.zero_grad()
+            torch.clear_autocast_cache()  # it holds the weights as they were
         if losses is not None:
             self.steps += 1
         return losses
@@ -153,9 +162,17 @@ class SharpnessOptimizer(Optimizer, abc.ABC):
         return {**self.base_optimizer.state_dict(), "sharpness": self._own_state()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned, and keep sharing `param_groups` with the base."""
+        """Restore what `state_dict` returned, and keep sharing `param_groups` with the base.
+
+        Raises:
+            ValueError: it is the state of another optimizer, or of other parameters; nothing has
+                been changed.
+        """
         state = dict(state_dict)
-        own = state.pop("sharpness", {})
+        own = state.pop("sharpness", None)
+        if own is None:
+            raise ValueError(f"the state is not of {self._kind()}: it has no `sharpness`")
+        self._check_own_state(own)
         self.base_optimizer.load_state_dict(state)
         self.param_groups = self.base_optimizer.param_groups
         self._load_own_state(own)
@@ -164,22 +181,39 @@ class SharpnessOptimizer(Optimizer, abc.ABC):
         """Add a group to this and to the base optimizer, whose groups are the same."""
         super().add_param_group(param_group)
         group = self.param_groups[-1]
-        for p in group["params"]:
-            if p.dtype in (torch.float16, torch.bfloat16):
-                raise ValueError(
-                    f"the weights must be float32 or float64, got {p.dtype}: a perturbation would "
-                    "be rounded away; use autocast to bfloat16 for the forward pass"
-                )
-        self._check_group(group)
+        try:
+            for p in group["params"]:
+                if p.dtype in (torch.float16, torch.bfloat16):
+                    raise ValueError(
+                        f"the weights must be float32 or float64, got {p.dtype}: a perturbation "
+                        "would be rounded away; use autocast to bfloat16 for the forward pass"
+                    )
+            self._check_group(group)
+        except ValueError:
+            self.param_groups.pop()
+            raise
 
     def _check_group(self, group: dict[str, Any]) -> None:
         """Refuse values of a group's options that are out of range."""
 
     def _own_state(self) -> dict[str, Any]:
-        return {"steps": self.steps}
+        return {"kind": self._kind(), "shapes": self._shapes(), "steps": self.steps}
+
+    def _check_own_state(self, state: dict[str, Any]) -> None:
+        """Refuse a state that `_load_own_state` could not load."""
+        if state.get("kind") != self._kind():
+            raise ValueError(f"the state is of {state.get('kind')}, this is {self._kind()}")
+        if state["shapes"] != self._shapes():
+            raise ValueError("the state is of parameters of other shapes, or in other groups")
 
     def _load_own_state(self, state: dict[str, Any]) -> None:
-        self.steps = int(state.get("steps", 0))
+        self.steps = int(state["steps"])
+
+    def _kind(self) -> str:
+        return f"{type(self).__name__} around {type(self.base_optimizer).__name__}"
+
+    def _shapes(self) -> list[list[list[int]]]:
+        return [[list(p.shape) for p in group["params"]] for group in self.param_groups]
 
     def _plain_step(self, closures: Sequence[Closure]) -> Losses | None:
         """Take a step of the base optimizer."""
@@ -237,7 +271,7 @@ class SharpnessOptimizer(Optimizer, abc.ABC):
         seen: list[Losses] = []
         with self._passing(main=True):
             for closure in closures:
-                losses = self._run(closure, Pass(perturbed=perturbed))
+                losses = self._run(closure, Pass(main=True, perturbed=perturbed))
                 seen.append(losses)
                 # After a bad term the rest is only run, so that it can be reported.
                 if not all(each.finite for each in seen):
@@ -304,7 +338,7 @@ class SharpnessOptimizer(Optimizer, abc.ABC):
 
     def _run(self, closure: Closure, request: Pass) -> Losses:
         losses = closure(request)
-        if losses.task.dtype == torch.float16:
+        if torch.float16 in (losses.task.dtype, getattr(losses.adversarial, "dtype", None)):
             raise ValueError(
                 "the losses are float16, whose gradient scaling cannot serve two passes; use "
                 "bfloat16 or float32"
@@ -318,17 +352,18 @@ class SharpnessOptimizer(Optimizer, abc.ABC):
         Args:
             main: the pass from which random numbers and buffers go on.
         """
-        keep = main or self._batch_norm == "all" or self._model is None
-        buffers = [] if keep or self._model is None else list(self._model.buffers())
+        keep = main or self._batch_norm == "all"
+        buffers = [] if keep else self._buffers
         copies = [buffer.clone() for buffer in buffers]
+        if not keep:  # the network of the first pass again, power iterations included
+            _set(buffers, self._buffers_before)
         self._random.rewind()
+        torch.clear_autocast_cache()  # it holds the weights of the pass before
         try:
             with self._unsynchronised():
                 yield
         finally:
-            with torch.no_grad():
-                for buffer, copy in zip(buffers, copies, strict=True):
-                    buffer.copy_(copy)
+            _set(buffers, copies)
             if main:
                 self._random.remember()
 
@@ -352,9 +387,7 @@ class SharpnessOptimizer(Optimizer, abc.ABC):
             del moves  # the copies are enough to hold
             yield
         finally:
-            with torch.no_grad():
-                for p, copy in zip(parameters, copies, strict=True):
-                    p.copy_(copy)
+            _set(parameters, copies)
 
     def _agree(self, *values: float) -> bool:
         """Tell whether the values are finite in every process."""
@@ -372,6 +405,12 @@ class SharpnessOptimizer(Optimizer, abc.ABC):
         for p, g in zip(self._parameters(), direction, strict=True):
             p.grad = g
         self.base_optimizer.step()
+
+
+def _set(tensors: Sequence[Tensor], values: Sequence[Tensor]) -> None:
+    with torch.no_grad():
+        for tensor, value in zip(tensors, values, strict=True):
+            tensor.copy_(value)
 
 
 def _inner(model: nn.Module) -> Iterator[tuple[str, Tensor]]:

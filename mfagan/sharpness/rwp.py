@@ -141,13 +141,14 @@ class RandomPerturbation(SharpnessOptimizer):
         return [k for k, p in enumerate(everything) if p.requires_grad]
 
     def _own_state(self) -> dict[str, Any]:
-        return {**super()._own_state(), "fisher": self._fisher}
+        return {**super()._own_state(), "fisher": self._fisher, "seed": self._seed}
 
     def _load_own_state(self, state: dict[str, Any]) -> None:
         super()._load_own_state(state)
+        self._seed = int(state["seed"])
         everything = [p for group in self.param_groups for p in group["params"]]
         self._fisher = {
-            int(k): f.to(everything[int(k)], copy=True) for k, f in state.get("fisher", {}).items()
+            int(k): f.to(everything[int(k)], copy=True) for k, f in state["fisher"].items()
         }
 
 

@@ -6,6 +6,7 @@ measures the ball in units of the weights, so that rescaling a layer does not ch
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -57,7 +58,7 @@ class Ascent(SharpnessOptimizer):
             task: gradient to climb along, of this process.
             factor: of the radius.
         """
-        moves, squares = [], []
+        moves, norms = [], []
         rows = zip(
             self._parameters(),
             task,
@@ -71,14 +72,16 @@ class Ascent(SharpnessOptimizer):
                 continue
             scale = self._scale(p, adaptive, name)
             scaled = g if scale is None else scale * g
-            squares.append(torch.linalg.vector_norm(scaled))
-            moves.append((p, scaled if scale is None else scale * scaled, rho))
+            norms.append(torch.linalg.vector_norm(scaled))
+            moves.append((p, scaled, scale, rho))
         if not moves:
             return []
-        length = float(torch.linalg.vector_norm(torch.stack(squares))) + self._eps
-        if length == 0:  # all gradients are zero, and so is eps
+        length = float(torch.linalg.vector_norm(torch.stack(norms))) + self._eps
+        if not 0 < length < math.inf:  # zero gradients and eps; or weights too large for T
             return []
-        return [(p, e * (factor * rho / length)) for p, e, rho in moves]
+        # In this order T^2 g need not be representable.
+        scaled_moves = [(p, e * (factor * rho / length), scale) for p, e, scale, rho in moves]
+        return [(p, e if scale is None else scale * e) for p, e, scale in scaled_moves]
 
     def _second_request(self) -> Pass:
         return Pass(perturbed=True, adversarial=self._perturb == "full")
