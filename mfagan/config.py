@@ -28,7 +28,11 @@ LARGEST_FILE = 1 << 20
 
 
 def option(default: Any, text: str, **limits: Any) -> Any:
-    """Declare a field with its help text and limits (`least`, `most`, `choices`)."""
+    """Declare a field with its help text and limits.
+
+    They are `least`, `most` and `choices`; `refused` says of other choices why they are none, and
+    `bare` is the value of a flag without one.
+    """
     return field(default=default, metadata={"help": text, **limits})
 
 
@@ -43,6 +47,17 @@ class DataConfig:
     scale: int = option(4, "upscaling factor", choices=(2, 3, 4))
     patch: int = option(32, "LR pixels a side of a training crop", least=8, most=512)
     batch: int = option(16, "crops per step", least=1, most=4096)
+    accumulate: int = option(
+        1, "parts that a batch is worked on in: less memory, the same gradients", least=1, most=4096
+    )
+    fixed_crops: int = option(
+        0,
+        "draw so many crops once and go over them in epochs (1024 when no number is given); 0 "
+        "draws new ones at every step",
+        most=10**7,
+        bare=1024,
+        least=0,
+    )
     cache_mib: int = option(2048, "decoded photographs kept in memory, MiB", least=16)
 
 
@@ -99,15 +114,59 @@ class LossConfig:
     adversarial_weight: float = option(0.005, "weight of the relativistic average loss", least=0)
 
 
+METHODS = (
+    "wsam", "sam", "asam", "esam", "saf", "mesa", "rwp", "arwp", "mrwp", "marwp", "adam"
+)  # fmt: skip
+
+
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """The generator's optimizer in the adversarial stage."""
+    """The generator's optimizer: Adam inside a sharpness-aware method (docs/sharpness.md)."""
 
     generator_optimizer: str = option(
-        "wsam", "optimizer of the generator", choices=("wsam", "adam")
+        "wsam", "of the generator in the adversarial and the fine-tuning stage", choices=METHODS
     )
-    rho: float = option(0.005, "radius of WSAM's perturbation", least=0)
+    pixel_optimizer: str = option("adam", "of the generator in the pixel stage", choices=METHODS)
+    perturb: str = option(
+        "task",
+        "what the second pass is made for: the pixel and distillation losses, or the adversarial "
+        "one too",
+        choices=("task", "full"),
+    )
+    sharpness_every: int = option(
+        1, "the second pass is made on every so many-th step only", least=1
+    )
+    rho: float = option(
+        0.005, "radius of SAM, ASAM, WSAM and ESAM; ASAM's is 0.05 unless given", least=0
+    )
     gamma: float = option(0.5, "weight of WSAM's sharpness term, below 1", least=0, most=0.99)
+    wsam: str = option(
+        "decoupled", "how WSAM's sharpness term enters", choices=("decoupled", "coupled")
+    )
+    esam_beta: float = option(
+        0.6, "probability of a tensor to take part in ESAM's ascent", least=0.01, most=1
+    )
+    esam_gamma: float = option(
+        0.5, "share of the samples that ESAM descends with", least=0.01, most=1
+    )
+    sigma: float = option(0.002, "strength of the RWP family's noise", least=0)
+    sigma_increase: float = option(
+        0.0, "sigma ends at 1 plus so many times its start, along a cosine", least=0
+    )
+    eta: float = option(0.1, "how much large gradients damp the noise of ARWP, m-ARWP", least=0)
+    mix: float = option(0.5, "share of the perturbed gradient in m-RWP and m-ARWP", least=0, most=1)
+    consistency: float = option(1.0, "weight of SAF's and MESA's distance", least=0)
+    consistency_start: int = option(
+        5, "epochs after which SAF's and MESA's distance counts", least=0
+    )
+    saf_lag: int = option(3, "epochs between the outputs that SAF compares", least=1, most=100)
+    mesa_decay: float = option(
+        0.9998, "decay of the averaged weights that MESA compares with", least=0, most=0.999999
+    )
+
+
+METHOD_DEFAULTS: Mapping[str, Mapping[str, float]] = {"asam": {"rho": 0.05}}
+"""Options whose default depends on `generator_optimizer`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +177,10 @@ class RunConfig:
     precision: str = option(
         "auto", "fp32 or bf16 forward passes; auto takes bf16 where the processor has it",
         choices=("auto", "fp32", "bf16"),
+        refused={
+            "fp16": "its gradient scaling cannot serve the two passes of a sharpness-aware step; "
+            "take bf16, or fp32"
+        },
     )  # fmt: skip
 
 
@@ -176,6 +239,9 @@ def resolve(*layers: Values, flags: Values | None = None) -> TrainConfig:
                     value,
                     said="--" + key.replace("_", "-") if layer is flags else key,
                 )
+    optimizer = merged["optimizer"]
+    for key, value in METHOD_DEFAULTS.get(optimizer.get("generator_optimizer", ""), {}).items():
+        optimizer.setdefault(key, value)
     return TrainConfig(**{name: known[name](**values) for name, values in merged.items()})
 
 
@@ -294,6 +360,8 @@ def _checked_one(component: type, name: str, kind: type, value: Any, *, said: st
     if not isinstance(value, kind) or isinstance(value, bool):
         raise ValueError(f"{said} must be of type {kind.__name__}, got {_cut(value)}")
     limits = next(f.metadata for f in fields(component) if f.name == name)
+    if reason := limits.get("refused", {}).get(value):
+        raise ValueError(f"{said} must not be {value}: {reason}")
     if "choices" in limits and value not in limits["choices"]:
         shown = ", ".join(map(str, limits["choices"]))
         hint = nearest(value, limits["choices"]) if isinstance(value, str) else ""

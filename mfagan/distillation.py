@@ -23,7 +23,7 @@ class FeatureAdaptors(nn.Module):
         )
 
     def forward(self, student: list[Tensor], teacher: list[Tensor]) -> Tensor:
-        """Return the mean squared error between adapted and teacher features, mean over pairs.
+        """Return each sample's mean squared error to the teacher's features, (N,), mean over pairs.
 
         Args:
             student: module outputs, (N, width, H, W) each.
@@ -34,5 +34,6 @@ class FeatureAdaptors(nn.Module):
             source = student[-(-k * len(student) // len(teacher)) - 1]
             height, width = target.shape[-2:]
             adapted = conv(adaptor, source[..., :height, :width], target.shape[1])
-            errors.append(F.mse_loss(adapted.float(), target.float()))
-        return torch.stack(errors).mean()
+            error = F.mse_loss(adapted.float(), target.float(), reduction="none")
+            errors.append(error.flatten(1).mean(1))
+        return torch.stack(errors).mean(0)

@@ -103,14 +103,16 @@ def _stages(networks: Networks, config: TrainConfig, device: torch.device) -> It
         teacher = built
         about = About(kind="teacher", architecture=str(networks.teacher))
         rate = schedule.teacher_lr
-        yield pixel_stage("teacher", teacher, rate, config, device), about, schedule.teacher_steps
+        steps = schedule.teacher_steps
+        yield pixel_stage("teacher", teacher, rate, steps, config, device), about, steps
     rate = schedule.pixel_lr
-    stage = pixel_stage("pixel", generator, rate, config, device)
-    yield stage, networks.about, schedule.pixel_steps
+    steps = schedule.pixel_steps
+    yield pixel_stage("pixel", generator, rate, steps, config, device), networks.about, steps
     if schedule.gan_steps:
         critic = networks.discriminator
-        gan = gan_stage("gan", generator, teacher, critic, config, device)
-        yield gan, networks.about, schedule.gan_steps
+        steps = schedule.gan_steps
+        gan = gan_stage("gan", generator, teacher, critic, steps, config, device)
+        yield gan, networks.about, steps
 
 
 def _check_folder(out: Path, config: TrainConfig, *, force: bool) -> bool:

@@ -73,7 +73,9 @@ def train_stage(stage: Stage, steps: int, about: About, place: Workplace) -> Pat
     ):
         for step in range(done, steps):
             _set_learning_rate(stage, learning_rate(stage.learning_rate, step, steps, schedule))
-            figures = stage.step(_batch(place, stage.name, step), step)
+            figures = stage.step(
+                Batch.of(place.crops.draw(stage.name, step, stage.batches), place.device), step
+            )
             if is_finite(figures):
                 averaged.update(step)
             last = step + 1 == steps
@@ -157,14 +159,6 @@ def _restore_state(
         )
     folder.forget_metrics_after(stage.name, step)
     return step, recorder
-
-
-def _batch(place: Workplace, stage: str, step: int) -> Batch:
-    lr, hr = (torch.from_numpy(a).to(place.device) for a in place.crops.draw(stage, step))
-    return Batch(
-        lr=lr.contiguous(memory_format=torch.channels_last),
-        hr=hr.contiguous(memory_format=torch.channels_last),
-    )
 
 
 def _set_learning_rate(stage: Stage, rate: float) -> None:

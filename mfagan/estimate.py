@@ -130,12 +130,13 @@ def measure_stage(
     """
     from mfagan.ema import AveragedWeights
     from mfagan.evaluation import mean_psnr_y
+    from mfagan.stages import Batch
 
     _check_one_crop(stage, config.data.patch, device)
     averaged = AveragedWeights(stage.generator, config.schedule.ema)
 
     def train(step: int) -> None:
-        stage.step(_batch(crops, stage.name, step, device), step)
+        stage.step(Batch.of(crops.draw(stage.name, step, stage.batches), device), step)
         averaged.update(step)
 
     wanted = crops.batch
@@ -237,18 +238,6 @@ def _file_sizes(
         "checkpoint_bytes": weights,
         "state_bytes": buffer.tell(),
     }
-
-
-def _batch(crops: PhotoCrops, stage: str, step: int, device: torch.device) -> Any:
-    import torch
-
-    from mfagan.stages import Batch
-
-    lr, hr = (torch.from_numpy(array).to(device) for array in crops.draw(stage, step))
-    return Batch(
-        lr=lr.contiguous(memory_format=torch.channels_last),
-        hr=hr.contiguous(memory_format=torch.channels_last),
-    )
 
 
 def _check_one_crop(stage: Stage, patch: int, device: torch.device) -> None:

@@ -1,30 +1,62 @@
-"""The adversarial stage: a PatchGAN against the generator, distilled from a teacher, under WSAM."""
+"""The adversarial stage: a PatchGAN against the generator, distilled from a teacher.
+
+The generator's optimizer is any of `mfagan.sharpness`; what must not move between its passes is
+seen to here for D, and by the optimizer itself for the generator.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.utils import parametrize
 from torch.optim import Adam, Optimizer
 
+from mfagan import processes
 from mfagan.architecture import MfaArchitecture
 from mfagan.checkpoint import About
-from mfagan.config import LossConfig, OptimizerConfig
+from mfagan.config import LossConfig
 from mfagan.discriminator import PatchDiscriminator
 from mfagan.distillation import FeatureAdaptors
 from mfagan.generator import Generator
-from mfagan.losses import relativistic_discriminator_loss, relativistic_generator_loss
+from mfagan.generator_optimizers import BETAS, OptimizerChoice
+from mfagan.losses import (
+    JointLogits,
+    relativistic_discriminator_loss,
+    relativistic_generator_loss,
+)
 from mfagan.rrdb import RRDBNet
-from mfagan.sharpness import WSAM, Closure, Losses, Pass
-from mfagan.stages import BETAS, Batch, Figures, Stage, is_finite
+from mfagan.sharpness import Closure, Losses, Pass
+from mfagan.stages import (
+    Batch,
+    Figures,
+    MicroBatch,
+    Stage,
+    Terms,
+    is_finite,
+    per_sample_l1,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Taught:
+    """The teacher's output and features for one micro-batch."""
+
+    output: Tensor
+    features: list[Tensor]
+
+    def select(self, positions: Tensor | None) -> Taught:
+        """Return those of the samples at some positions, (K,) int64; None for all."""
+        if positions is None:
+            return self
+        return Taught(output=self.output[positions], features=[x[positions] for x in self.features])
 
 
 class GanStage(Stage):
-    """PatchGAN against the generator, which is distilled from the teacher, under WSAM.
+    """PatchGAN against the generator, which is distilled from the teacher.
 
     One SubGenerator a step, in the order of the sandwich rule, so that every step costs the same.
     """
@@ -36,19 +68,27 @@ class GanStage(Stage):
         *,
         teacher: RRDBNet | None,
         discriminator: PatchDiscriminator,
-        optimizer: OptimizerConfig,
+        optimizer: OptimizerChoice,
         losses: LossConfig,
         learning_rate: float,
         seed: int,
         autocast: bool,
+        accumulate: int = 1,
     ) -> None:
-        super().__init__(name, generator, learning_rate=learning_rate, seed=seed, autocast=autocast)
+        super().__init__(
+            name,
+            generator,
+            learning_rate=learning_rate,
+            seed=seed,
+            autocast=autocast,
+            accumulate=accumulate,
+        )
         self.discriminator = discriminator
         self.networks["discriminator"] = discriminator
         self.companions["discriminator"] = About(
             kind="discriminator", architecture=str(discriminator.architecture)
         )
-        groups = [{"params": list(generator.parameters()), "rho": optimizer.rho}]
+        groups: list[dict[str, object]] = [{"params": list(generator.named_parameters())}]
         self.teacher = None if teacher is None else teacher.eval().requires_grad_(False)
         if teacher is not None:
             shape = teacher.architecture
@@ -56,113 +96,180 @@ class GanStage(Stage):
                 generator.head.out_channels, shape.width, shape.blocks
             ).to(generator.head.weight.device)
             self.networks["adaptors"] = self.adaptors
-            # Sharpness is a property of the generator: its adaptors are not moved by the ascent.
-            groups.append({"params": list(self.adaptors.parameters()), "rho": 0.0})
-        gamma = optimizer.gamma if optimizer.generator_optimizer == "wsam" else 0.0
-        self._generator_optimizer = WSAM(
-            groups, Adam, gamma=gamma, lr=learning_rate, betas=BETAS, foreach=True
-        )
+            # Sharpness is a property of the generator: its adaptors are not moved.
+            named = [(f"adaptors.{n}", p) for n, p in self.adaptors.named_parameters()]
+            groups.append({"params": named, "perturb": False})
+        self.generator_optimizer = optimizer.make(groups, generator, learning_rate)
         self._discriminator_optimizer = Adam(
             discriminator.parameters(), lr=learning_rate, betas=BETAS, foreach=True
         )
         self.optimizers = {
-            "generator": self._generator_optimizer,
+            "generator": self.generator_optimizer,
             "discriminator": self._discriminator_optimizer,
         }
         self._losses = losses
 
     def step(self, batch: Batch, step: int) -> Figures:
-        """Train D, then G on one batch; return the losses and gradient norm, see `Stage.step`."""
+        """Train D, then G on one step's data; return losses and gradient norm, see `Stage.step`."""
         subnets = self.subnets(step)
         subnet = subnets[step % len(subnets)]
-        taught = None
+        parts = self.micro_batches(batch)
         with torch.no_grad(), self.precision(batch):
-            if self.teacher is not None:
-                taught = self.teacher.forward_features(batch.lr)
-            fake = self.run_generator(batch.lr, subnet)
+            fakes = [self.run_generator(part.first.lr, subnet).float() for part in parts]
         # D moves before G's losses are known, so it must be able to go back.
         undo = _remember(self.discriminator, self._discriminator_optimizer)
-        figures = self._train_discriminator(batch, fake.float())
+        figures = self._train_discriminator(parts, fakes)
         self.discriminator.eval().requires_grad_(False)
         try:
             with parametrize.cached():
-                with torch.no_grad(), self.precision(batch):
-                    real = self.discriminator(batch.hr).float()
-                closure = self._closure(batch, subnet, taught, real, figures)
+                closures = self._closures(parts, fakes, subnet, figures)
                 if is_finite(figures):
-                    self._train_generator(closure, figures)
+                    self.take_step(closures, figures)
                 else:
                     with torch.no_grad():
-                        closure(Pass())  # G's terms too are reported
+                        for closure in closures:  # G's terms too are reported
+                            closure(Pass(main=True))
         finally:
             self.discriminator.train().requires_grad_(True)
         if not is_finite(figures):
             undo()
         return figures
 
-    def _train_generator(self, closure: Closure, figures: Figures) -> None:
-        optimizer = self._generator_optimizer
-        optimizer.step(closure)
-        figures["gradient_norm"] = optimizer.gradient_norm
-        if not math.isfinite(optimizer.perturbed_gradient_norm):
-            figures["gradient_norm_perturbed"] = optimizer.perturbed_gradient_norm
-
-    def _train_discriminator(self, batch: Batch, fake: Tensor) -> Figures:
+    def _train_discriminator(self, parts: Sequence[MicroBatch], fakes: Sequence[Tensor]) -> Figures:
         """Train D unless a figure is not finite; return its figures."""
-        # Real and fake go through together: spectral norm then advances once a step.
-        with self.precision(batch):
-            real_logits, fake_logits = self.discriminator(torch.cat((batch.hr, fake))).chunk(2)
-        loss = relativistic_discriminator_loss(real_logits.float(), fake_logits.float())
-        figures = {
-            "d": loss.item(),
-            "d_real": real_logits.float().mean().item(),
-            "d_fake": fake_logits.float().mean().item(),
-        }
-        if not is_finite(figures):
-            return figures
+        parameters = list(self.discriminator.parameters())
         self._discriminator_optimizer.zero_grad()
-        torch.autograd.backward(loss)
-        gradients = [p.grad for p in self.discriminator.parameters() if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients).item()
-        if math.isfinite(norm):
+        joint = None
+        if len(parts) > 1 or processes.world_size() > 1:
+            # Spectral norm advances once a step, however many forward passes there are.
+            _advance_spectral_norm(self.discriminator)
+            self.discriminator.eval()
+            joint = self._judge(parts, fakes)
+        figures: Figures = {}
+        for part, fake in zip(parts, fakes, strict=True):
+            # Real and fake go through together, for the same reason.
+            with self.precision(part.first):
+                logits = self.discriminator(torch.cat((part.first.hr, fake)))
+            real_logits, fake_logits = logits.float().chunk(2)
+            loss = relativistic_discriminator_loss(real_logits, fake_logits, joint)
+            terms = {"d": loss, "d_real": real_logits.mean(), "d_fake": fake_logits.mean()}
+            Terms(figures, part.weight).record(Pass(main=True), terms)
+            if is_finite(figures):
+                torch.autograd.backward(part.weight * loss)
+        gradients = processes.average([p.grad for p in parameters], parameters)
+        present = [g for g in gradients if g is not None]
+        norm = torch.nn.utils.get_total_norm(present).item()
+        finite = is_finite(figures)
+        if processes.all_agree(finite and math.isfinite(norm), parameters[0].device):
+            for p, g in zip(parameters, gradients, strict=True):
+                p.grad = g
             self._discriminator_optimizer.step()
-        else:
-            figures["d_gradient_norm"] = norm
+        elif finite:  # the norm is not, or another process's figures
+            figures["d_gradient_norm"] = math.nan if math.isfinite(norm) else norm
         self._discriminator_optimizer.zero_grad()
         return figures
 
+    def _judge(self, parts: Sequence[MicroBatch], fakes: Sequence[Tensor]) -> JointLogits:
+        """Return D's logits of the whole step, of every process, without gradient."""
+        real, fake = [], []
+        for part, image in zip(parts, fakes, strict=True):
+            with torch.no_grad(), self.precision(part.first):
+                real.append(self.discriminator(part.first.hr).float())
+                fake.append(self.discriminator(image).float())
+        return JointLogits(
+            real=processes.gather(torch.cat(real)), fake=processes.gather(torch.cat(fake))
+        )
+
+    def _closures(
+        self,
+        parts: Sequence[MicroBatch],
+        fakes: Sequence[Tensor],
+        subnet: MfaArchitecture | None,
+        figures: Figures,
+    ) -> list[Closure]:
+        """Return the closures of G's step; D stays as it is now."""
+        if len(parts) == 1 and processes.world_size() == 1:
+            return [self._closure(parts[0], subnet, figures, self._judge_real(parts[0]), None)]
+        joint = self._judge(parts, fakes)
+        reals = [self._judge_real(part) for part in parts]
+        return [
+            self._closure(part, subnet, figures, real, joint)
+            for part, real in zip(parts, reals, strict=True)
+        ]
+
+    @torch.no_grad()
+    def _judge_real(self, part: MicroBatch) -> Tensor:
+        with self.precision(part.first):
+            return self.discriminator(part.first.hr).float()
+
+    def _teach(self, batch: Batch) -> Taught | None:
+        if self.teacher is None:
+            return None
+        with torch.no_grad(), self.precision(batch):
+            output, features = self.teacher.forward_features(batch.lr)
+        return Taught(output=output.float(), features=features)
+
     def _closure(
         self,
-        batch: Batch,
+        part: MicroBatch,
         subnet: MfaArchitecture | None,
-        taught: tuple[Tensor, list[Tensor]] | None,
-        real: Tensor,
         figures: Figures,
+        real: Tensor,
+        joint: JointLogits | None,
     ) -> Closure:
         assert isinstance(self.generator, Generator)
         generator, weights = self.generator, self._losses
+        noted = Terms(figures, part.weight)
+        lessons: dict[bool, Taught | None] = {}
 
         def run(request: Pass) -> Losses:
+            batch = part.of(request)
+            if request.second not in lessons:  # the teacher works once for all passes
+                whole = part.second if request.second else part.first
+                lessons[request.second] = self._teach(whole)
+            taught = lessons[request.second]
             with self.precision(batch):
                 sr, features = generator.forward_features(batch.lr, subnet)
-                sr = sr.float()
-                terms = {"l1": F.l1_loss(sr, batch.hr)}
-                task = weights.pixel_weight * terms["l1"]
-                if taught is not None:
-                    terms["distill_output"] = F.l1_loss(sr, taught[0].float())
-                    terms["distill_features"] = self.adaptors(features, taught[1])
-                    task = task + weights.output_weight * terms["distill_output"]
-                    task = task + weights.feature_weight * terms["distill_features"]
-                if request.perturbed:
-                    figures["task_perturbed"] = task.item()
-                    return Losses(task=task)
-                fake = self.discriminator(sr)
-            adversarial = relativistic_generator_loss(real, fake.float())
-            figures.update({name: term.item() for name, term in terms.items()})
-            figures.update(task=task.item(), adversarial=adversarial.item())
-            return Losses(task=task, adversarial=weights.adversarial_weight * adversarial)
+            sr = sr.float()
+            if request.outputs_only:
+                return Losses(task=sr.new_zeros(()), outputs=sr, epoch=batch.epoch)
+            terms = {"l1": per_sample_l1(sr, batch.hr)}
+            task = weights.pixel_weight * terms["l1"]
+            if taught is not None:
+                taught = taught.select(request.selection)
+                terms["distill_output"] = per_sample_l1(sr, taught.output)
+                with self.precision(batch):
+                    terms["distill_features"] = self.adaptors(features, taught.features)
+                task = task + weights.output_weight * terms["distill_output"]
+                task = task + weights.feature_weight * terms["distill_features"]
+            found = {"task": task.mean(), **{name: term.mean() for name, term in terms.items()}}
+            losses = Losses(
+                task=found["task"],
+                per_sample=task,
+                outputs=sr,
+                samples=batch.samples,
+                epoch=batch.epoch,
+                weight=part.weight,
+            )
+            if request.adversarial and not request.second:
+                with self.precision(batch):
+                    fake = self.discriminator(sr).float()
+                judged = real if request.selection is None else real[request.selection]
+                found["adversarial"] = relativistic_generator_loss(judged, fake, joint)
+                adversarial = weights.adversarial_weight * found["adversarial"]
+                losses = replace(losses, adversarial=adversarial)
+            noted.record(request, found)
+            return losses
 
         return run
+
+
+@torch.no_grad()
+def _advance_spectral_norm(network: nn.Module) -> None:
+    """Make the one power iteration that a forward pass in training mode makes."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d) and parametrize.is_parametrized(module, "weight"):
+            _ = module.weight
 
 
 def _remember(network: nn.Module, optimizer: Optimizer) -> Callable[[], None]:

@@ -18,7 +18,27 @@ _ADVERSARIAL = {
     "adversarial_weight",
     "generator_optimizer",
 }
-_SHARPNESS = {"rho", "gamma"}
+_ASCENT = {"sam", "asam", "wsam", "esam"}
+_RANDOM = {"rwp", "arwp", "mrwp", "marwp"}
+_TWO_PASSES = _ASCENT | {"mrwp", "marwp"}
+_METHODS = {
+    "perturb": _TWO_PASSES,
+    "sharpness_every": _TWO_PASSES,
+    "rho": _ASCENT,
+    "gamma": {"wsam"},
+    "wsam": {"wsam"},
+    "esam_beta": {"esam"},
+    "esam_gamma": {"esam"},
+    "sigma": _RANDOM,
+    "sigma_increase": _RANDOM,
+    "eta": {"arwp", "marwp"},
+    "mix": {"mrwp", "marwp"},
+    "consistency": {"saf", "mesa"},
+    "consistency_start": {"saf", "mesa"},
+    "saf_lag": {"saf"},
+    "mesa_decay": {"mesa"},
+}
+"""The methods that an option of the generator's optimizer belongs to."""
 _TENTHS = 20
 """A stage of fewer steps warms up for one step: for a tenth of its steps at the most."""
 
@@ -30,22 +50,32 @@ def without_effect(config: TrainConfig, given: Values) -> Iterator[tuple[str, st
     from_file, untaught = network.teacher.endswith(".safetensors"), network.teacher == NO_TEACHER
     trains_teacher = schedule.gan_steps and not from_file and not untaught
     steps = (schedule.pixel_steps, schedule.gan_steps, trains_teacher and schedule.teacher_steps)
+    methods = used_methods(config)
     cases = [
         (network.architecture != "supernet", _SPACE, "with one --architecture"),
         (
             schedule.gan_steps == 0,
-            _ADVERSARIAL | _DISTILLATION | _TEACHER | _SHARPNESS,
+            _ADVERSARIAL | _DISTILLATION | _TEACHER,
             "without an adversarial stage (--gan-steps 0)",
         ),
         (untaught, _DISTILLATION | _TEACHER, f"with --teacher {NO_TEACHER}"),
         (from_file, _TEACHER, "with a teacher from a file"),
-        (
-            optimizer.generator_optimizer == "adam",
-            _SHARPNESS,
-            "with --generator-optimizer adam",
+        *(
+            (
+                not methods & users,
+                {name},
+                f"with {' and '.join(sorted(methods))}; it is an option of {_listed(users)}",
+            )
+            for name, users in _METHODS.items()
         ),
-        (optimizer.gamma == 0, {"rho"}, "with --gamma 0"),
-        (optimizer.rho == 0, {"gamma"}, "with --rho 0"),
+        (optimizer.gamma == 0 and methods & _ASCENT == {"wsam"}, {"rho"}, "with --gamma 0"),
+        (optimizer.rho == 0 and not methods & _RANDOM, {"gamma", "wsam"}, "with --rho 0"),
+        (optimizer.consistency == 0, {"consistency_start", "saf_lag"}, "with --consistency 0"),
+        (
+            optimizer.perturb == "full" and not schedule.gan_steps,
+            {"perturb"},
+            "without an adversarial stage (--gan-steps 0)",
+        ),
         (
             max(steps) < _TENTHS,
             {"warmup_steps"},
@@ -57,6 +87,51 @@ def without_effect(config: TrainConfig, given: Values) -> Iterator[tuple[str, st
             for name in sorted(names & options):
                 names.remove(name)
                 yield name, reason
+
+
+def _listed(methods: set[str]) -> str:
+    *others, last = sorted(methods)
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def used_methods(config: TrainConfig) -> set[str]:
+    """Return the methods that train the generator in this configuration."""
+    optimizer = config.optimizer
+    later = {optimizer.generator_optimizer} if config.schedule.gan_steps else set()
+    return later | {optimizer.pixel_optimizer}
+
+
+def refuse_saf(config: TrainConfig) -> None:
+    """Refuse SAF where the outputs that it compares would not be of the same crops and network.
+
+    Raises:
+        ValueError: crops are drawn anew, or SubGenerators take turns.
+    """
+    data, optimizer = config.data, config.optimizer
+    flags = [
+        flag
+        for flag, method in (
+            ("--generator-optimizer", optimizer.generator_optimizer),
+            ("--pixel-optimizer", optimizer.pixel_optimizer),
+        )
+        if method == "saf"
+    ]
+    if data.fixed_crops and data.fixed_crops < data.batch:
+        raise ValueError(
+            f"--fixed-crops must be at least the batch of {data.batch}, got {data.fixed_crops}"
+        )
+    if not flags:
+        return
+    if not data.fixed_crops:
+        raise ValueError(
+            f"{flags[0]} saf compares each crop's output with that of earlier epochs, and random "
+            "crops never come again; add --fixed-crops, or take mesa, which needs none"
+        )
+    if config.network.architecture == "supernet":
+        raise ValueError(
+            f"{flags[0]} saf compares a network's outputs with its earlier ones, and a supernet's "
+            "SubGenerators take turns; give one --architecture, or take mesa"
+        )
 
 
 def refuse_shared_photographs(data: Path, validation: Path) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -124,8 +124,41 @@ def _validation_pair(file: Path, scale: int) -> tuple[Image, Image]:
     return lr, truth
 
 
+class Place(NamedTuple):
+    """Where a crop was taken: photograph, LR pixels of its corner, quarter turns, mirrored or not.
+
+    It is turned counter-clockwise, then mirrored left to right.
+    """
+
+    photo: int
+    top: int
+    left: int
+    turns: int
+    flip: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Crops:
+    """One step's crops.
+
+    Attributes:
+        lr: (N, 3, p, p) float32 in [0, 1], RGB.
+        hr: (N, 3, p * scale, p * scale), the same.
+        samples: (N,) int64: with fixed crops the number of each, which is always the same crop;
+            without, the photograph's.
+        places: of each crop.
+        epoch: passes over all samples that are done.
+    """
+
+    lr: NDArray[np.float32]
+    hr: NDArray[np.float32]
+    samples: NDArray[np.int64]
+    places: tuple[Place, ...]
+    epoch: int
+
+
 class PhotoCrops:
-    """Random aligned crops of photographs.
+    """Aligned crops of photographs, random or fixed.
 
     Args:
         files: photographs; each is drawn equally often.
@@ -133,6 +166,8 @@ class PhotoCrops:
         patch: LR pixels a side.
         batch: crops per step.
         seed: of the whole run; with the stage and the step it decides every crop.
+        fixed: 0 draws new crops at every step; else so many are drawn once, the photographs in
+            turn, and every epoch goes over all of them in a new order.
         cache_bytes: decoded photographs are kept up to this size.
 
     """
@@ -145,6 +180,7 @@ class PhotoCrops:
         patch: int,
         batch: int,
         seed: int,
+        fixed: int = 0,
         cache_bytes: int = 2 << 30,
     ) -> None:
         self.files = list(files)
@@ -152,6 +188,7 @@ class PhotoCrops:
         self.patch = patch
         self.batch = batch
         self.seed = seed
+        self.fixed = fixed
         self._cache: OrderedDict[int, Image] = OrderedDict()
         self._cache_bytes = cache_bytes
         self._cached_bytes = 0
@@ -178,19 +215,57 @@ class PhotoCrops:
             text = count + _first_few([f"'{file}': {note}" for file, note in self._notes.items()])
             warnings.warn(text, UserWarning, stacklevel=2)
 
-    def draw(self, stage: str, step: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return LR (N, 3, p, p) and HR (N, 3, p * scale, p * scale), float in [0, 1], RGB."""
-        key = hashlib.sha256(f"{self.seed}/{stage}/{step}".encode()).digest()
-        rng = np.random.default_rng(np.frombuffer(key, np.uint64))
-        pairs = [self._crop(rng) for _ in range(self.batch)]
+    def draw(self, stage: str, step: int, batches: int = 1) -> Crops:
+        """Return the crops of a step, of several batches one after the other."""
+        count = self.batch * batches
+        rng = self._rng(stage, step)
+        samples: Sequence[int | None] = [None] * count
+        epoch = step * count // len(self.files)
+        if self.fixed:
+            samples, epoch = self._order(stage, step, count)
+        places, pairs = [], []
+        for sample in samples:
+            places.append(self._place(rng) if sample is None else self._fixed_place(sample))
+            pairs.append(self._crop(places[-1]))
         lr, hr = (np.stack(images).transpose(0, 3, 1, 2) for images in zip(*pairs, strict=True))
-        return np.divide(lr, 255, dtype=np.float32), np.divide(hr, 255, dtype=np.float32)
+        ids = [p.photo if n is None else n for n, p in zip(samples, places, strict=True)]
+        return Crops(
+            lr=np.divide(lr, 255, dtype=np.float32),
+            hr=np.divide(hr, 255, dtype=np.float32),
+            samples=np.array(ids, np.int64),
+            places=tuple(places),
+            epoch=epoch,
+        )
 
-    def _crop(self, rng: np.random.Generator) -> tuple[Image, Image]:
-        index = int(rng.integers(len(self.files)))
+    def _order(self, stage: str, step: int, count: int) -> tuple[list[int], int]:
+        """Return the fixed crops of a step and its epoch; its last step is filled from its first.
+
+        So no step has crops of two epochs, and every crop comes in every epoch.
+        """
+        steps = -(-self.fixed // count)
+        epoch, at = divmod(step, steps)
+        order = self._rng(f"{stage}/epoch", epoch).permutation(self.fixed)
+        return [int(order[n % self.fixed]) for n in range(at * count, (at + 1) * count)], epoch
+
+    def _rng(self, purpose: str, number: int) -> np.random.Generator:
+        key = hashlib.sha256(f"{self.seed}/{purpose}/{number}".encode()).digest()
+        return np.random.default_rng(np.frombuffer(key, np.uint64))
+
+    def _fixed_place(self, sample: int) -> Place:
+        return self._place(self._rng("fixed", sample), sample % len(self.files))
+
+    def _place(self, rng: np.random.Generator, index: int | None = None) -> Place:
+        """Draw a crop, of one photograph or of any."""
+        if index is None:
+            index = int(rng.integers(len(self.files)))
         photo = self._photo(index)
         rows, columns = photo.shape[0] // self.scale, photo.shape[1] // self.scale
         top, left = (int(rng.integers(n - self.patch + 1)) for n in (rows, columns))
+        return Place(index, top, left, int(rng.integers(4)), bool(rng.integers(2)))
+
+    def _crop(self, place: Place) -> tuple[Image, Image]:
+        photo, top, left = self._photo(place.photo), place.top, place.left
+        rows, columns = photo.shape[0] // self.scale, photo.shape[1] // self.scale
         # A window with a margin, cut at the photograph's own border, resizes as the whole would.
         top0, left0 = max(0, top - _MARGIN), max(0, left - _MARGIN)
         bottom0 = min(rows, top + self.patch + _MARGIN)
@@ -200,9 +275,8 @@ class PhotoCrops:
         lr = _downscale_window(window, s)
         lr = lr[top - top0 :, left - left0 :][: self.patch, : self.patch]
         hr = photo[top * s : (top + self.patch) * s, left * s : (left + self.patch) * s]
-        turns, flip = int(rng.integers(4)), bool(rng.integers(2))
-        lr, hr = np.rot90(lr, turns), np.rot90(hr, turns)
-        return (lr[:, ::-1], hr[:, ::-1]) if flip else (lr, hr)
+        lr, hr = np.rot90(lr, place.turns), np.rot90(hr, place.turns)
+        return (lr[:, ::-1], hr[:, ::-1]) if place.flip else (lr, hr)
 
     def _photo(self, index: int) -> Image:
         if index in self._cache:

@@ -15,6 +15,7 @@ from mfagan.discriminator import PatchDiscriminator
 from mfagan.engine import Workplace, train_stage
 from mfagan.gan_stage import GanStage
 from mfagan.generator import Generator
+from mfagan.generator_optimizers import OptimizerChoice
 from mfagan.out_of_memory import explain_out_of_memory
 from mfagan.rrdb import RRDBNet
 from mfagan.stages import PixelStage, Stage
@@ -33,7 +34,7 @@ def train_pixels(
     """Train one network on pixels, unless that is done; return its weights file."""
 
     def make() -> Stage:
-        return pixel_stage(name, network, learning_rate, place.config, place.device)
+        return pixel_stage(name, network, learning_rate, steps, place.config, place.device)
 
     return _train(name, make, steps, about, place)
 
@@ -51,7 +52,7 @@ def train_gan(
 
     def make() -> Stage:
         torch.manual_seed(place.config.run.seed)
-        return gan_stage(name, generator, teacher, critic, place.config, place.device)
+        return gan_stage(name, generator, teacher, critic, steps, place.config, place.device)
 
     return _train(name, make, steps, about, place)
 
@@ -70,17 +71,25 @@ def pixel_stage(
     name: str,
     network: Generator | RRDBNet,
     learning_rate: float,
+    steps: int,
     config: TrainConfig,
     device: torch.device,
 ) -> PixelStage:
     """Return the stage that trains a network on pixels, on the device."""
+    methods = {
+        "teacher": "adam",
+        "pixel": config.optimizer.pixel_optimizer,
+        "finetune": config.optimizer.generator_optimizer,
+    }
     return PixelStage(
         name,
         _placed(network, device),
+        optimizer=OptimizerChoice(method=methods[name], config=config, steps=steps),
         learning_rate=learning_rate,
         losses=config.loss,
         seed=config.run.seed,
         autocast=config.run.precision == "bf16",
+        accumulate=config.data.accumulate,
     )
 
 
@@ -89,6 +98,7 @@ def gan_stage(
     generator: Generator,
     teacher: RRDBNet | None,
     critic: PatchDiscriminator,
+    steps: int,
     config: TrainConfig,
     device: torch.device,
 ) -> GanStage:
@@ -98,11 +108,14 @@ def gan_stage(
         _placed(generator, device),
         teacher=None if teacher is None else _placed(teacher, device),
         discriminator=_placed(critic, device),
-        optimizer=config.optimizer,
+        optimizer=OptimizerChoice(
+            method=config.optimizer.generator_optimizer, config=config, steps=steps
+        ),
         losses=config.loss,
         learning_rate=config.schedule.gan_lr,
         seed=config.run.seed,
         autocast=config.run.precision == "bf16",
+        accumulate=config.data.accumulate,
     )
 
 

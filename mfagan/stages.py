@@ -10,24 +10,27 @@ import abc
 import contextlib
 import math
 import random
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.optim import Adam, Optimizer
+from torch.optim import Optimizer
 
 from mfagan.architecture import MfaArchitecture
 from mfagan.checkpoint import About
 from mfagan.config import LossConfig
 from mfagan.generator import Generator
 from mfagan.rrdb import RRDBNet
+from mfagan.sharpness import Closure, Losses, Pass, SharpnessOptimizer
+
+if TYPE_CHECKING:
+    from mfagan.generator_optimizers import OptimizerChoice
+    from mfagan.photos import Crops, Place
 
 Figures = dict[str, float]
 """Of one step, by name."""
-BETAS = (0.9, 0.99)
-"""Adam's, as ESRGAN trains (BasicSR)."""
 
 
 def is_finite(figures: Figures) -> bool:
@@ -37,10 +40,71 @@ def is_finite(figures: Figures) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """LR (N, 3, p, p) and HR (N, 3, p * scale, p * scale), float in [0, 1], RGB, on the device."""
+    """Crops on the device.
+
+    Attributes:
+        lr: (N, 3, p, p) float in [0, 1], RGB.
+        hr: (N, 3, p * scale, p * scale), the same.
+        samples: (N,) int64, see `mfagan.photos.Crops`; None where nobody asks for it.
+        places: where each crop was taken, turned and mirrored.
+        epoch: passes over all samples that are done.
+    """
 
     lr: Tensor
     hr: Tensor
+    samples: Tensor | None = None
+    places: tuple[Place, ...] = ()
+    epoch: int = 0
+
+    @staticmethod
+    def of(crops: Crops, device: torch.device) -> Batch:
+        """Return crops on a device, in the memory layout that convolutions like."""
+        lr, hr = (torch.from_numpy(array).to(device) for array in (crops.lr, crops.hr))
+        return Batch(
+            lr=lr.contiguous(memory_format=torch.channels_last),
+            hr=hr.contiguous(memory_format=torch.channels_last),
+            samples=torch.from_numpy(crops.samples).to(device),
+            places=crops.places,
+            epoch=crops.epoch,
+        )
+
+    def select(self, positions: Tensor | None) -> Batch:
+        """Return the samples at some positions, (K,) int64; None for all."""
+        if positions is None:
+            return self
+        return replace(
+            self,
+            lr=self.lr[positions],
+            hr=self.hr[positions],
+            samples=None if self.samples is None else self.samples[positions],
+            places=tuple(self.places[k] for k in positions.tolist()) if self.places else (),
+        )
+
+    def split(self, parts: int) -> list[Batch]:
+        """Return parts of as equal a size as can be, in order."""
+        if parts == 1:
+            return [self]
+        positions = torch.arange(len(self.lr), device=self.lr.device)
+        return [self.select(part) for part in positions.tensor_split(parts) if len(part)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MicroBatch:
+    """A part of a step's data that is worked on at once.
+
+    Attributes:
+        first: samples of the batch.
+        second: of the other batch of a pair, for methods that take two (m-RWP); else `first`.
+        weight: share of the step's samples.
+    """
+
+    first: Batch
+    second: Batch
+    weight: float
+
+    def of(self, request: Pass) -> Batch:
+        """Return the samples that an optimizer's pass asks for."""
+        return (self.second if request.second else self.first).select(request.selection)
 
 
 class Stage(abc.ABC):
@@ -63,6 +127,7 @@ class Stage(abc.ABC):
         learning_rate: float,
         seed: int,
         autocast: bool,
+        accumulate: int = 1,
     ) -> None:
         self.name = name
         self.generator = generator
@@ -70,12 +135,19 @@ class Stage(abc.ABC):
         self.networks: dict[str, nn.Module] = {"generator": generator}
         self.optimizers: dict[str, Optimizer] = {}
         self.companions: dict[str, About] = {}
+        self.generator_optimizer: SharpnessOptimizer
         self._seed = seed
         self._autocast = autocast
+        self._accumulate = accumulate
+
+    @property
+    def batches(self) -> int:
+        """Batches that one step takes, one after the other in its `Batch`."""
+        return self.generator_optimizer.batches
 
     @abc.abstractmethod
     def step(self, batch: Batch, step: int) -> Figures:
-        """Train on one batch; return its losses and gradient norm.
+        """Train on one step's data; return its losses and gradient norm.
 
         When one of them is not finite (`is_finite`), nothing has changed: neither weights nor
         optimizers. Every loss term is among the figures of such a step.
@@ -103,6 +175,56 @@ class Stage(abc.ABC):
         """Return SR of the whole network or of one SubGenerator."""
         return self.generator(lr) if subnet is None else self.generator(lr, subnet)
 
+    def micro_batches(self, batch: Batch) -> list[MicroBatch]:
+        """Return a step's data in the parts whose gradients are accumulated."""
+        halves = batch.split(self.batches)
+        firsts = halves[0].split(self._accumulate)
+        seconds = halves[-1].split(self._accumulate)
+        count = len(halves[0].lr)
+        return [
+            MicroBatch(first=first, second=second, weight=len(first.lr) / count)
+            for first, second in zip(firsts, seconds, strict=True)
+        ]
+
+    def take_step(self, closures: list[Closure], figures: Figures) -> None:
+        """Let the generator's optimizer take its step and add what it measured."""
+        optimizer = self.generator_optimizer
+        taken = optimizer.step(closures)
+        figures["gradient_norm"] = optimizer.gradient_norm
+        if not math.isfinite(optimizer.perturbed_gradient_norm):
+            figures["gradient_norm_perturbed"] = optimizer.perturbed_gradient_norm
+        if distance := getattr(optimizer, "distance", 0.0):
+            figures["distance"] = distance
+        if taken is None and is_finite(figures):  # another process's figures are not
+            figures["optimizer_step"] = math.nan
+
+
+class Terms:
+    """Collects one closure's figures over the passes that an optimizer makes.
+
+    Args:
+        figures: of the step; terms of all closures are added up in it.
+        weight: of the closure's losses in the step's.
+    """
+
+    def __init__(self, figures: Figures, weight: float) -> None:
+        self._figures = figures
+        self._weight = weight
+        self._perturbed = False
+
+    def record(self, request: Pass, terms: Mapping[str, Tensor]) -> None:
+        """Add the terms of the main pass; of the first whole perturbed one, only the first."""
+        if request.main:
+            for name, term in terms.items():
+                self._add(name, term)
+        elif request.selection is None and not self._perturbed:
+            self._perturbed = True
+            name = next(iter(terms))
+            self._add(f"{name}_perturbed", terms[name])
+
+    def _add(self, name: str, term: Tensor) -> None:
+        self._figures[name] = self._figures.get(name, 0.0) + self._weight * term.item()
+
 
 class PixelStage(Stage):
     """L1 to ground truth; smaller SubGenerators learn from the largest too (in-place distillation).
@@ -115,44 +237,86 @@ class PixelStage(Stage):
         name: str,
         generator: Generator | RRDBNet,
         *,
+        optimizer: OptimizerChoice,
         learning_rate: float,
         losses: LossConfig,
         seed: int,
         autocast: bool,
+        accumulate: int = 1,
     ) -> None:
-        super().__init__(name, generator, learning_rate=learning_rate, seed=seed, autocast=autocast)
-        self._optimizer = Adam(generator.parameters(), lr=learning_rate, betas=BETAS, foreach=True)
-        self.optimizers = {"generator": self._optimizer}
+        super().__init__(
+            name,
+            generator,
+            learning_rate=learning_rate,
+            seed=seed,
+            autocast=autocast,
+            accumulate=accumulate,
+        )
+        groups = [{"params": list(generator.named_parameters())}]
+        self.generator_optimizer = optimizer.make(groups, generator, learning_rate)
+        self.optimizers = {"generator": self.generator_optimizer}
         self._inplace = losses.inplace_weight
 
     def step(self, batch: Batch, step: int) -> Figures:
-        """Train on one batch; return its losses and gradient norm, see `Stage.step`."""
-        self._optimizer.zero_grad()
-        largest: Tensor | None = None
+        """Train on one step's data; return its losses and gradient norm, see `Stage.step`."""
         figures: Figures = {}
-        terms: Figures = {}
-        for subnet in self.subnets(step):
-            with self.precision(batch):
-                sr = self.run_generator(batch.lr, subnet)
-            loss = F.l1_loss(sr.float(), batch.hr)
-            figures.setdefault("l1", loss.item())
-            if largest is None:
-                largest = sr.detach().float()
-            else:
-                terms[f"l1 of {subnet}"] = loss.item()
-                to_largest = F.l1_loss(sr.float(), largest)
-                loss = torch.lerp(loss, to_largest, self._inplace)
-                terms[f"l1 of {subnet} to the largest"] = to_largest.item()
-            # After a bad term the rest is only measured, for the report.
-            if is_finite(figures) and is_finite(terms):
-                torch.autograd.backward(loss)
-        if not is_finite(terms):
-            figures |= terms
-        if is_finite(figures):
-            gradients = [p.grad for p in self.generator.parameters() if p.grad is not None]
-            figures["gradient_norm"] = torch.nn.utils.get_total_norm(gradients).item()
-        if is_finite(figures):
-            self._optimizer.step()
-        else:
-            self._optimizer.zero_grad()
+        smaller: Figures = {}
+        closures = [
+            closure
+            for part in self.micro_batches(batch)
+            for closure in self._closures(part, self.subnets(step), figures, smaller)
+        ]
+        self.take_step(closures, figures)
+        if not is_finite(smaller):
+            figures |= smaller
         return figures
+
+    def _closures(
+        self,
+        part: MicroBatch,
+        subnets: list[MfaArchitecture | None],
+        figures: Figures,
+        smaller: Figures,
+    ) -> list[Closure]:
+        """Return one closure for each SubGenerator, the largest first."""
+        largest: list[Tensor] = []
+
+        def closure(subnet: MfaArchitecture | None, is_largest: bool) -> Closure:
+            terms = Terms(figures if is_largest else smaller, part.weight)
+
+            def run(request: Pass) -> Losses:
+                batch = part.of(request)
+                with self.precision(batch):
+                    sr = self.run_generator(batch.lr, subnet).float()
+                if request.outputs_only:
+                    return Losses(task=sr.new_zeros(()), outputs=sr, epoch=batch.epoch)
+                l1 = per_sample_l1(sr, batch.hr)
+                found = {"l1": l1.mean()} if is_largest else {f"l1 of {subnet}": l1.mean()}
+                loss = l1
+                if not is_largest:
+                    target = largest[0]
+                    if request.selection is not None:
+                        target = target[request.selection]
+                    to_largest = per_sample_l1(sr, target)
+                    loss = torch.lerp(l1, to_largest, self._inplace)
+                    found[f"l1 of {subnet} to the largest"] = to_largest.mean()
+                elif request.selection is None:
+                    largest[:] = [sr.detach()]
+                terms.record(request, found)
+                return Losses(
+                    task=loss.mean(),
+                    per_sample=loss,
+                    outputs=sr,
+                    samples=batch.samples,
+                    epoch=batch.epoch,
+                    weight=part.weight,
+                )
+
+            return run
+
+        return [closure(subnet, k == 0) for k, subnet in enumerate(subnets)]
+
+
+def per_sample_l1(a: Tensor, b: Tensor) -> Tensor:
+    """Return the mean absolute difference of each sample, (N,)."""
+    return (a - b).abs().flatten(1).mean(1)

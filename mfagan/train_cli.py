@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,8 @@ def build_parser() -> Parser:
             group.add_argument(
                 "--" + field.name.replace("_", "-"),
                 dest=f"{table}.{field.name}",
-                type=_tuple_of(kind) if many else _number(kind),
+                type=_tuple_of(kind) if many else _number(kind, field.metadata.get("refused", {})),
+                **_bare(field.metadata),
                 choices=field.metadata.get("choices"),
                 default=argparse.SUPPRESS,
                 metavar=None if "choices" in field.metadata else _metavar(kind, many),
@@ -212,10 +213,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run(build_parser(), command, argv)
 
 
-def _number(kind: type) -> Any:
-    """Return a parser of one int, float or str."""
+def _bare(limits: Mapping[str, Any]) -> dict[str, Any]:
+    return {"nargs": "?", "const": limits["bare"]} if "bare" in limits else {}
+
+
+def _number(kind: type, refused: Mapping[str, str] | None = None) -> Any:
+    """Return a parser of one int, float or str; of a str that is refused it says why."""
     if kind is str:
-        return str
+
+        def check(text: str) -> str:
+            if reason := (refused or {}).get(text):
+                raise argparse.ArgumentTypeError(f"it must not be {text}: {reason}")
+            return text
+
+        return check
     wanted = "a whole number" if kind is int else "a number"
 
     def convert(text: str) -> Any:

@@ -65,6 +65,7 @@ def finetune_crops(arguments: argparse.Namespace, about: About) -> PhotoCrops:
         patch=config.data.patch,
         batch=config.data.batch,
         seed=arguments.seed,
+        fixed=config.data.fixed_crops,
         cache_bytes=config.data.cache_mib << 20,
     )
 

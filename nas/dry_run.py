@@ -246,7 +246,8 @@ def _measure_finetune(
     device: torch.device,
 ) -> StageEstimate | None:
     """Train the architecture for a few steps, as `mfagan.training.finetune` would."""
-    if not arguments.finetune_steps:
+    steps = arguments.finetune_steps
+    if not steps:
         return None
     from mfagan.checkpoint import cut_subnet, load_discriminator
     from mfagan.preparation import load_teacher, resolve_precision
@@ -260,13 +261,14 @@ def _measure_finetune(
         teacher = None
         if config.network.teacher != NO_TEACHER:
             teacher = load_teacher(cut.with_name("teacher.safetensors"))
-        stage = gan_stage("finetune", generator, teacher, critic, config, device)
+        stage = gan_stage("finetune", generator, teacher, critic, steps, config, device)
     else:
-        stage = pixel_stage("finetune", generator, config.schedule.pixel_lr / 2, config, device)
+        rate = config.schedule.pixel_lr / 2
+        stage = pixel_stage("finetune", generator, rate, steps, config, device)
     return measure_stage(
         stage,
         about,
-        steps=arguments.finetune_steps,
+        steps=steps,
         done=0,
         config=config,
         crops=finetune_crops(arguments, about),
