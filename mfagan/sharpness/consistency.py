@@ -22,6 +22,8 @@ from mfagan.sharpness.limits import check_choice, check_number
 from mfagan.sharpness.optimizer import SharpnessOptimizer
 
 OUTPUTS = ("images", "classes")
+_NEVER = -(2**62)
+"""Stands for the epoch of outputs that there are none of; no epoch less a lag is as low."""
 
 
 class Consistency(SharpnessOptimizer):
@@ -136,7 +138,7 @@ class SAF(Consistency):
         self._dtype = dtype
         self._zeros = unseen == "zeros"
         self._ring: Tensor | None = None
-        self._epochs = torch.full((samples, lag + 1), -1)
+        self._epochs = torch.full((samples, lag + 1), _NEVER)
 
     def _step(self, closures: list[Closure]) -> Losses | None:
         seen: list[Losses] = []
@@ -144,7 +146,7 @@ class SAF(Consistency):
 
         def wrapped(closure: Closure) -> Closure:
             def run(request: Pass) -> Losses:
-                losses = closure(request)
+                losses = self._run(closure, request)
                 self._check(losses)
                 seen.append(losses)
                 return self._add(losses, self._pull(losses))
@@ -266,7 +268,7 @@ class MESA(Consistency):
 
         def wrapped(closure: Closure, target: Tensor | None) -> Closure:
             def run(request: Pass) -> Losses:
-                losses = closure(request)
+                losses = self._run(closure, request)
                 if target is None or not self._counts(losses.epoch):
                     return losses
                 return self._add(losses, self._distance(_outputs(losses), target))
