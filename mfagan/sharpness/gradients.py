@@ -41,17 +41,22 @@ def backward(
             p.grad = None
 
 
+def values(gradient: Tensor) -> Tensor:
+    """Return a tensor of the same norm that is not sparse; an embedding's gradient may be."""
+    return gradient.coalesce().values() if gradient.is_sparse else gradient
+
+
 def norm(*lists: Gradients) -> float:
     """Return the L2 norm over all tensors of the sum of one or more lists; 0 when there is none."""
     squares = 0.0
     if len(lists) == 1:
-        present = [g for g in lists[0] if g is not None]
+        present = [values(g) for g in lists[0] if g is not None]
         norms = torch._foreach_norm(present) if present else ()
         return float(torch.linalg.vector_norm(torch.stack(list(norms)))) if norms else 0.0
     for parts in zip(*lists, strict=True):
         there = [g for g in parts if g is not None]
         if there:
-            squares += float(torch.linalg.vector_norm(sum(there[1:], there[0]))) ** 2
+            squares += float(torch.linalg.vector_norm(values(sum(there[1:], there[0])))) ** 2
     return math.sqrt(squares)
 
 

@@ -131,6 +131,7 @@ class RandomPerturbation(SharpnessOptimizer):
         for position, g in zip(self._positions(), gradients, strict=True):
             if g is None:
                 continue
+            g = g.to_dense()  # an embedding's may be sparse
             if position not in self._fisher:
                 self._fisher[position] = torch.zeros_like(g)
             self._fisher[position].mul_(self._beta).addcmul_(g, g)

@@ -72,7 +72,7 @@ class Ascent(SharpnessOptimizer):
                 continue
             scale = self._scale(p, adaptive, name)
             scaled = g if scale is None else scale * g
-            norms.append(torch.linalg.vector_norm(scaled))
+            norms.append(torch.linalg.vector_norm(grads.values(scaled)))
             moves.append((p, scaled, scale, rho))
         if not moves:
             return []
