@@ -114,8 +114,7 @@ class GanStage(Stage):
         subnets = self.subnets(step)
         subnet = subnets[step % len(subnets)]
         parts = self.micro_batches(batch)
-        with torch.no_grad(), self.precision(batch):
-            fakes = [self.run_generator(part.first.lr, subnet).float() for part in parts]
+        fakes = self._generate(parts, subnet)
         # D moves before G's losses are known, so it must be able to go back.
         undo = _remember(self.discriminator, self._discriminator_optimizer)
         figures = self._train_discriminator(parts, fakes)
@@ -140,7 +139,7 @@ class GanStage(Stage):
         parameters = list(self.discriminator.parameters())
         self._discriminator_optimizer.zero_grad()
         joint = None
-        if len(parts) > 1 or processes.world_size() > 1:
+        if self._has_parts(parts):
             # Spectral norm advances once a step, however many forward passes there are.
             _advance_spectral_norm(self.discriminator)
             self.discriminator.eval()
@@ -188,14 +187,32 @@ class GanStage(Stage):
         figures: Figures,
     ) -> list[Closure]:
         """Return the closures of G's step; D stays as it is now."""
-        if len(parts) == 1 and processes.world_size() == 1:
-            return [self._closure(parts[0], subnet, figures, self._judge_real(parts[0]), None)]
-        joint = self._judge(parts, fakes)
-        reals = [self._judge_real(part) for part in parts]
-        return [
-            self._closure(part, subnet, figures, real, joint)
-            for part, real in zip(parts, reals, strict=True)
-        ]
+        joints: dict[bool, JointLogits] = {}
+
+        def joint(perturbed: bool) -> JointLogits | None:
+            """Return the logits of the whole step at the weights of a pass, as they are now."""
+            if not self._has_parts(parts):
+                return None
+            if perturbed not in joints:
+                images = self._generate(parts, subnet) if perturbed else fakes
+                joints[perturbed] = self._judge(parts, images)
+            return joints[perturbed]
+
+        return [self._closure(part, subnet, figures, joint) for part in parts]
+
+    def _generate(
+        self, parts: Sequence[MicroBatch], subnet: MfaArchitecture | None
+    ) -> list[Tensor]:
+        """Return SR of every part, without gradient."""
+        fakes = []
+        for part in parts:
+            with torch.no_grad(), self.precision(part.first):
+                fakes.append(self.run_generator(part.first.lr, subnet).float())
+        return fakes
+
+    def _has_parts(self, parts: Sequence[MicroBatch]) -> bool:
+        """Tell whether no forward pass sees the logits of the whole step."""
+        return len(parts) > 1 or processes.world_size() > 1
 
     @torch.no_grad()
     def _judge_real(self, part: MicroBatch) -> Tensor:
@@ -214,11 +231,11 @@ class GanStage(Stage):
         part: MicroBatch,
         subnet: MfaArchitecture | None,
         figures: Figures,
-        real: Tensor,
-        joint: JointLogits | None,
+        joint: Callable[[bool], JointLogits | None],
     ) -> Closure:
         assert isinstance(self.generator, Generator)
         generator, weights = self.generator, self._losses
+        real = self._judge_real(part)
         noted = Terms(figures, part.weight)
         lessons: dict[bool, Taught | None] = {}
 
@@ -255,7 +272,8 @@ class GanStage(Stage):
                 with self.precision(batch):
                     fake = self.discriminator(sr).float()
                 judged = real if request.selection is None else real[request.selection]
-                found["adversarial"] = relativistic_generator_loss(judged, fake, joint)
+                loss = relativistic_generator_loss(judged, fake, joint(request.perturbed))
+                found["adversarial"] = loss
                 adversarial = weights.adversarial_weight * found["adversarial"]
                 losses = replace(losses, adversarial=adversarial)
             noted.record(request, found)

@@ -67,6 +67,19 @@ class Losses:
         terms = [self.task] if self.adversarial is None else [self.task, self.adversarial]
         return all(bool(torch.isfinite(term.detach()).all()) for term in terms)
 
+    def figures(self) -> Losses:
+        """Return the losses alone, without their graph and what else hangs on it."""
+
+        def alone(term: Tensor | None) -> Tensor | None:
+            return None if term is None else term.detach()
+
+        return Losses(
+            task=self.task.detach(),
+            adversarial=alone(self.adversarial),
+            per_sample=alone(self.per_sample),
+            weight=self.weight,
+        )
+
 
 Closure = Callable[[Pass], Losses]
 """Runs the generator as a pass asks and returns its losses, without calling backward."""

@@ -173,8 +173,11 @@ class SAF(Consistency):
         """Return the distance of each sample; None outside of its epochs."""
         assert losses.outputs is not None
         assert losses.samples is not None
-        if self._ring is None or not self._counts(losses.epoch):
+        if not self._counts(losses.epoch):
             return None
+        if self._ring is None:
+            zeros = torch.zeros_like(losses.outputs)
+            return self._distance(losses.outputs, zeros) if self._zeros else None
         ids, slot = losses.samples.cpu(), (losses.epoch - self._lag) % (self._lag + 1)
         earlier = self._ring[ids.to(self._ring.device), slot]
         earlier = earlier.to(torch.promote_types(earlier.dtype, torch.float32))

@@ -35,14 +35,12 @@ class MainPass:
         losses: weighted sums, without graph.
         task: gradient of the task loss, or of all terms where no more is told apart.
         rest: gradient of the adversarial loss, where it is told apart.
-        norm: of `task`, not clipped.
         per_sample: of each closure, without graph.
     """
 
     losses: Losses
     task: Gradients
     rest: Gradients | None
-    norm: float
     per_sample: list[Tensor | None]
 
 
@@ -269,38 +267,36 @@ class SharpnessOptimizer(Optimizer, abc.ABC):
         task: Gradients | None = None
         rest: Gradients | None = None
         seen: list[Losses] = []
+        finite = True
         with self._passing(main=True):
             for closure in closures:
                 losses = self._run(closure, Pass(main=True, perturbed=perturbed))
-                seen.append(losses)
-                # After a bad term the rest is only run, so that it can be reported.
-                if not all(each.finite for each in seen):
+                seen.append(losses.figures())
+                finite = finite and losses.finite
+                if not finite:  # the rest is only run, so that it can be reported
                     continue
                 weighed = losses.weight * losses.task
-                if losses.adversarial is None:
+                adversarial = losses.adversarial
+                if adversarial is not None:
+                    adversarial = losses.weight * adversarial
+                del losses  # the outputs would be kept for the whole of the backward pass
+                if adversarial is None:
                     task = grads.backward(weighed, parameters, task, inputs=inputs)
-                    continue
-                adversarial = losses.weight * losses.adversarial
-                if task_alone:
+                elif task_alone:
                     task = grads.backward(weighed, parameters, task, inputs=inputs, retain=True)
                     rest = grads.backward(adversarial, parameters, rest)
                 else:
                     task = grads.backward(weighed + adversarial, parameters, task, inputs=inputs)
-        finite = all(each.finite for each in seen)
+        norm = math.nan
         if finite:
             assert task is not None
-            self.gradient_norm = grads.norm(task) if rest is None else grads.norm(task, rest)
-        norm = grads.norm(task) if finite and task is not None else math.nan
+            norm = grads.norm(task)
+            self.gradient_norm = norm if rest is None else grads.norm(task, rest)
         if not self._agree(norm, self.gradient_norm):
             return None
         assert task is not None
-        each = [x.per_sample for x in seen]
         return MainPass(
-            losses=total(seen),
-            task=task,
-            rest=rest,
-            norm=norm,
-            per_sample=[None if x is None else x.detach() for x in each],
+            losses=total(seen), task=task, rest=rest, per_sample=[x.per_sample for x in seen]
         )
 
     def _further_pass(
@@ -331,7 +327,9 @@ class SharpnessOptimizer(Optimizer, abc.ABC):
                     loss = losses.task
                     if request.adversarial and losses.adversarial is not None:
                         loss = loss + losses.adversarial
-                    found = grads.backward(factor * losses.weight * loss, parameters, found)
+                    loss = factor * losses.weight * loss
+                    del losses  # the outputs would be kept for the whole of the backward pass
+                    found = grads.backward(loss, parameters, found)
         if finite:
             self.perturbed_gradient_norm = grads.norm(found)
         return found if self._agree(self.perturbed_gradient_norm if finite else math.nan) else None
