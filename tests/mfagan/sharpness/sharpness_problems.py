@@ -313,6 +313,12 @@ class Images:
     def named_buffers(self, mean, var):
         return {"norm.running_mean": mean, "norm.running_var": var}
 
+    def inputs(self, step):
+        return self._inputs[0, step]
+
+    def targets(self, step):
+        return self._targets[0, step]
+
     def _terms(self, out, step, rows, second):
         """Return both losses of each sample."""
         task = (out - self._targets[int(second), step][rows]).square().flatten(1).mean(1)
