@@ -61,11 +61,7 @@ def without_effect(config: TrainConfig, given: Values) -> Iterator[tuple[str, st
         (untaught, _DISTILLATION | _TEACHER, f"with --teacher {NO_TEACHER}"),
         (from_file, _TEACHER, "with a teacher from a file"),
         *(
-            (
-                not methods & users,
-                {name},
-                f"with {' and '.join(sorted(methods))}; it is an option of {_listed(users)}",
-            )
+            (not methods & users, {name}, _unused(config, users))
             for name, users in _METHODS.items()
         ),
         (optimizer.gamma == 0 and methods & _ASCENT == {"wsam"}, {"rho"}, "with --gamma 0"),
@@ -89,9 +85,13 @@ def without_effect(config: TrainConfig, given: Values) -> Iterator[tuple[str, st
                 yield name, reason
 
 
-def _listed(methods: set[str]) -> str:
-    *others, last = sorted(methods)
-    return f"{', '.join(others)} and {last}" if others else last
+def _unused(config: TrainConfig, users: set[str]) -> str:
+    """Return why an option is of no use that belongs to other methods than those in use."""
+    if not config.schedule.gan_steps and config.optimizer.generator_optimizer in users:
+        return "without an adversarial stage (--gan-steps 0)"
+    *others, last = sorted(users)
+    listed = f"{', '.join(others)} and {last}" if others else last
+    return f"with {' and '.join(sorted(used_methods(config)))}; it is an option of {listed}"
 
 
 def used_methods(config: TrainConfig) -> set[str]:
@@ -101,37 +101,37 @@ def used_methods(config: TrainConfig) -> set[str]:
     return later | {optimizer.pixel_optimizer}
 
 
-def refuse_saf(config: TrainConfig) -> None:
-    """Refuse SAF where the outputs that it compares would not be of the same crops and network.
+def refuse_contradictions(config: TrainConfig) -> None:
+    """Refuse batches that cannot be made, and SAF where its outputs could not be compared.
 
     Raises:
-        ValueError: crops are drawn anew, or SubGenerators take turns.
+        ValueError: more parts than crops in a batch, fewer fixed crops than a batch has, SAF with
+            random crops or with a supernet.
     """
     data, optimizer = config.data, config.optimizer
-    flags = [
-        flag
-        for flag, method in (
-            ("--generator-optimizer", optimizer.generator_optimizer),
-            ("--pixel-optimizer", optimizer.pixel_optimizer),
+    if data.accumulate > data.batch:
+        raise ValueError(
+            f"--accumulate must be at most the batch of {data.batch}, got {data.accumulate}"
         )
-        if method == "saf"
-    ]
-    if data.fixed_crops and data.fixed_crops < data.batch:
+    if 0 < data.fixed_crops < data.batch:
         raise ValueError(
             f"--fixed-crops must be at least the batch of {data.batch}, got {data.fixed_crops}"
         )
-    if not flags:
-        return
-    if not data.fixed_crops:
-        raise ValueError(
-            f"{flags[0]} saf compares each crop's output with that of earlier epochs, and random "
-            "crops never come again; add --fixed-crops, or take mesa, which needs none"
-        )
-    if config.network.architecture == "supernet":
-        raise ValueError(
-            f"{flags[0]} saf compares a network's outputs with its earlier ones, and a supernet's "
-            "SubGenerators take turns; give one --architecture, or take mesa"
-        )
+    flags = {
+        "--generator-optimizer": optimizer.generator_optimizer,
+        "--pixel-optimizer": optimizer.pixel_optimizer,
+    }
+    for flag in (flag for flag, method in flags.items() if method == "saf"):
+        if not data.fixed_crops:
+            raise ValueError(
+                f"{flag} saf compares each crop's output with that of earlier epochs, and random "
+                "crops never come again; add --fixed-crops, or take mesa, which needs none"
+            )
+        if config.network.architecture == "supernet":
+            raise ValueError(
+                f"{flag} saf compares a network's outputs with its earlier ones, and a supernet's "
+                "SubGenerators take turns; give one --architecture, or take mesa"
+            )
 
 
 def refuse_shared_photographs(data: Path, validation: Path) -> None:

@@ -15,7 +15,7 @@ from mfagan.checkpoint import About, load_network, read_about
 from mfagan.config import NO_TEACHER, TrainConfig
 from mfagan.discriminator import PatchDiscriminator, parse_discriminator
 from mfagan.generator import Generator
-from mfagan.option_checks import refuse_saf
+from mfagan.option_checks import refuse_contradictions
 from mfagan.photos import PhotoCrops, Split, refuse_nested, split_photos, validation_pairs
 from mfagan.rrdb import RRDBNet
 from mfagan.space import SearchSpace
@@ -63,7 +63,7 @@ def new_networks(config: TrainConfig, out: Path | None = None) -> Networks:
     Raises:
         ValueError: the configuration contradicts itself, or the teacher cannot be one.
     """
-    refuse_saf(config)
+    refuse_contradictions(config)
     generator, about = _new_generator(config)
     teacher, file = _find_teacher(config, out)
     return Networks(

@@ -56,7 +56,9 @@ def test_the_nearest_flag_is_named():
 
 
 def test_options_without_effect_are_warned_of():
-    from mfagan.config import resolve
+    from dataclasses import fields
+
+    from mfagan.config import OptimizerConfig, resolve
     from mfagan.option_checks import without_effect
 
     def warned(**flags):
@@ -65,7 +67,9 @@ def test_options_without_effect_are_warned_of():
                 k: v for k, v in flags.items() if k in ("architecture", "teacher", "widths")
             },
             "schedule": {k: v for k, v in flags.items() if k.endswith(("steps", "lr"))},
-            "optimizer": {k: v for k, v in flags.items() if k in ("rho", "generator_optimizer")},
+            "optimizer": {
+                k: v for k, v in flags.items() if k in {f.name for f in fields(OptimizerConfig)}
+            },
         }
         return [name for name, _ in without_effect(resolve(layers), layers)]
 
@@ -75,3 +79,8 @@ def test_options_without_effect_are_warned_of():
     assert warned(teacher="t.safetensors", teacher_steps=3) == ["teacher_steps"]
     assert warned(generator_optimizer="adam", rho=0.1) == ["rho"]
     assert warned(gan_steps=0, rho=0.1, gan_lr=0.1) == ["gan_lr", "rho"]
+    assert warned(gan_steps=0, pixel_optimizer="sam", rho=0.1, gamma=0.5) == ["gamma"]
+    assert warned(generator_optimizer="rwp", sigma=0.1, rho=0.1, eta=1.0) == ["rho", "eta"]
+    assert warned(generator_optimizer="mrwp", mix=0.1, perturb="full", saf_lag=2) == ["saf_lag"]
+    assert warned(generator_optimizer="mesa", sharpness_every=2) == ["sharpness_every"]
+    assert warned(gan_steps=0, pixel_optimizer="sam", perturb="full") == ["perturb"]

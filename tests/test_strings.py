@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import dataclasses
 import io
+import math
 import os
 import tracemalloc
 
@@ -45,7 +46,7 @@ def values_of(component, field):
         one = (
             st.integers(least, most)
             if kind is int
-            else st.floats(least, most) | st.integers(int(least), int(most))
+            else st.floats(least, most) | st.integers(math.ceil(least), int(most))
         )
     return st.lists(one, min_size=1, max_size=8) if many else one
 

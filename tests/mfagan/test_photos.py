@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mfagan import photos as photos_module
-from mfagan.images import list_images, write_image
+from mfagan.images import list_images, read_image, write_image
 from mfagan.photos import PhotoCrops, split_photos, validation_pairs
 from mfagan.resize import downscale
 
@@ -28,6 +28,43 @@ def test_a_batch_follows_from_seed_stage_and_step(photos):
     assert all(
         a.dtype == np.float32 and a.min() >= 0 and a.max() <= 1 for a in (first.lr, first.hr)
     )
+
+
+def test_fixed_crops_come_once_an_epoch_and_are_always_the_same(photos):
+    fixed, seen = crops(photos, fixed=12), {}
+    for epoch in range(3):
+        drawn = [fixed.draw("gan", 3 * epoch + k) for k in range(3)]
+        assert [each.epoch for each in drawn] == [epoch] * 3
+        order = np.concatenate([each.samples for each in drawn])
+        assert sorted(order[:12]) == list(range(12))
+        assert list(order[12:]) == list(order[:3])  # the last step is filled from the first
+        for each in drawn:
+            for k, sample in enumerate(each.samples):
+                crop = (each.places[k], each.lr[k].tobytes(), each.hr[k].tobytes())
+                assert seen.setdefault(sample, crop) == crop
+    assert len({place for place, *_ in seen.values()}) == 12
+    assert len({place.photo for place, *_ in seen.values()}) == len(fixed.files)
+    assert not np.array_equal(fixed.draw("gan", 0).samples, fixed.draw("gan", 3).samples)
+    assert not np.array_equal(fixed.draw("gan", 0).samples, fixed.draw("pixel", 0).samples)
+
+
+def test_a_place_tells_where_a_crop_was_taken(photos):
+    drawn = crops(photos).draw("pixel", 0)
+    for place, hr, sample in zip(drawn.places, drawn.hr, drawn.samples, strict=True):
+        assert sample == place.photo
+        picture = read_image(list_images(photos)[place.photo])
+        top, left = 4 * place.top, 4 * place.left
+        cut = np.rot90(picture[top : top + 32, left : left + 32], place.turns)
+        cut = cut[:, ::-1] if place.flip else cut
+        np.testing.assert_array_equal(np.round(hr.transpose(1, 2, 0) * 255), cut)
+
+
+def test_several_batches_follow_one_another(photos):
+    one, two = (crops(photos).draw("pixel", 2, count) for count in (1, 2))
+    assert len(two.lr) == 10
+    np.testing.assert_array_equal(two.hr[:5], one.hr)
+    assert two.epoch == 2 * 10 // 4
+    assert crops(photos).draw("pixel", 2).epoch == 2 * 5 // 4
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
