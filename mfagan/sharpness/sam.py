@@ -6,6 +6,7 @@ measures the ball in units of the weights, so that rescaling a layer does not ch
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -26,6 +27,9 @@ class Ascent(SharpnessOptimizer):
 
     e = rho * T^2 g / (|T g| + eps), one norm over all groups; T is 1, or |w| element by element in
     a group whose `adaptive` is true.
+
+    `rho` is the radius, also in a group; around Adadelta, which has one of its own in its groups,
+    it is kept there as `ascent_rho`.
     """
 
     def __init__(
@@ -40,11 +44,20 @@ class Ascent(SharpnessOptimizer):
     ) -> None:
         check_number("eps", eps)
         self._eps = eps
-        group_options = {"rho": rho, "adaptive": adaptive}
+        taken = "rho" in inspect.signature(base_optimizer).parameters
+        self._radius = "ascent_rho" if taken else "rho"
+        group_options = {self._radius: rho, "adaptive": adaptive}
         super().__init__(params, base_optimizer, group_options=group_options, **options)
 
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group; see `SharpnessOptimizer`."""
+        if "rho" in param_group:
+            param_group = dict(param_group)
+            param_group[self._radius] = param_group.pop("rho")
+        super().add_param_group(param_group)
+
     def _check_group(self, group: dict[str, Any]) -> None:
-        check_number("rho", group["rho"])
+        check_number("rho", group[self._radius])
 
     def _scale(self, parameter: Tensor, adaptive: bool, name: str) -> Tensor | None:
         """Return T of a parameter, or None for 1."""
@@ -62,7 +75,7 @@ class Ascent(SharpnessOptimizer):
         rows = zip(
             self._parameters(),
             task,
-            self._of_group("rho"),
+            self._of_group(self._radius),
             self._of_group("adaptive"),
             self._names(),
             strict=True,

@@ -372,6 +372,9 @@ class Images:
                 task=each.mean(),
                 adversarial=adversarial.mean() if wanted else None,
                 per_sample=each,
+                outputs=out,
+                samples=torch.arange(len(self._inputs[0, step]))[rows],
+                epoch=step,
             )
 
         return run

@@ -1,0 +1,141 @@
+"""What options are refused, and what a step tells and shows of itself."""
+
+import numpy as np
+import pytest
+import torch
+
+from mfagan.sharpness import ARWP, ASAM, ESAM, MARWP, MESA, MRWP, RWP, SAF, SAM, WSAM, Losses
+
+NAN, INFINITY = float("nan"), float("inf")
+
+
+def needed(method):
+    if method is SAF:
+        return {"samples": 4}
+    return {"model": torch.nn.Linear(2, 2)} if method is MESA else {}
+
+
+@pytest.mark.parametrize(
+    ("method", "option", "values"),
+    [
+        *(
+            (method, option, values)
+            for method in (SAM, ASAM, WSAM, ESAM)
+            for option, values in (("rho", (-1, NAN, INFINITY)), ("eps", (-1, NAN)))
+        ),
+        *(
+            (method, option, values)
+            for method in (SAM, SAF, MESA, RWP, MRWP)
+            for option, values in (
+                ("max_norm", (0, -1, NAN)),
+                ("every", (0,)),
+                ("perturb", ("all",)),
+                ("batch_norm", ("second",)),
+            )
+        ),
+        (ASAM, "form", ("paper",)),
+        (ASAM, "eta", (-1,)),
+        (WSAM, "gamma", (1.0, -0.1, NAN)),
+        (WSAM, "clip", ("clean",)),
+        (ESAM, "beta", (0, 1.1, NAN)),
+        (ESAM, "gamma", (0, 1.1, NAN)),
+        (ESAM, "selection", ("best",)),
+        *((method, "lambda_", (-1, NAN)) for method in (SAF, MESA, MRWP, MARWP)),
+        (MRWP, "lambda_", (1.1,)),
+        *((method, "tau", (0, -1, INFINITY)) for method in (SAF, MESA)),
+        *((method, "outputs", ("logits",)) for method in (SAF, MESA)),
+        (SAF, "samples", (0,)),
+        (SAF, "lag", (0,)),
+        (SAF, "unseen", ("guess",)),
+        (MESA, "decay", (1.0, -0.1)),
+        *((method, "sigma", (-1, NAN)) for method in (RWP, ARWP, MRWP, MARWP)),
+        *((method, "increase", (-1,)) for method in (RWP, MARWP)),
+        *((method, "eta", (-1,)) for method in (ARWP, MARWP)),
+        *((method, "beta", (1.0, -0.1)) for method in (ARWP, MARWP)),
+    ],
+)
+def test_options_out_of_range_are_refused(method, option, values):
+    for value in values:
+        options = {**needed(method), option: value}
+        with pytest.raises(ValueError, match=option):
+            method([torch.nn.Parameter(torch.ones(2))], torch.optim.SGD, lr=0.1, **options)
+
+
+def test_a_rise_wants_to_know_over_how_many_steps():
+    with pytest.raises(ValueError, match="total_steps must be at least 1"):
+        RWP([torch.nn.Parameter(torch.ones(2))], torch.optim.SGD, lr=0.1, increase=1.0)
+
+
+@pytest.mark.parametrize("method", [RWP, MRWP])
+def test_what_only_the_adaptive_form_has_is_refused(method):
+    for option in ("eta", "beta"):
+        with pytest.raises(TypeError, match=f"{option} belongs to the adaptive form"):
+            method([torch.nn.Parameter(torch.ones(2))], torch.optim.SGD, lr=0.1, **{option: 0.1})
+
+
+class Watched:
+    """Sum of squares of the first two of three parameters; the weights that each pass saw."""
+
+    def __init__(self, zero_root=None):
+        torch.manual_seed(0)
+        self.parameters = [torch.nn.Parameter(torch.randn(3, 3)) for _ in range(3)]
+        self.zero_root, self.seen = zero_root, []
+
+    def __call__(self, request):
+        self.seen.append([p.detach().clone() for p in self.parameters])
+        loss = sum(p.square().sum() for p in self.parameters[:2])
+        if self.zero_root == request.perturbed:
+            zero = self.parameters[0][0, 0] - self.parameters[0][0, 0].detach()
+            loss = loss + zero.sqrt() * 0
+        assert torch.isfinite(loss)
+        return Losses(task=loss)
+
+    def norm(self, which):
+        return 2 * torch.cat([p.flatten() for p in self.seen[which][:2]]).norm().item()
+
+
+@pytest.mark.parametrize("method", [SAM, WSAM])
+def test_the_ascent_has_length_rho_and_leaves_other_parameters_alone(method):
+    closure = Watched()
+    method(closure.parameters, torch.optim.Adam, lr=0.1, rho=0.3).step(closure)
+    first, second = closure.seen
+    moved = torch.cat([(b - a).flatten() for a, b in zip(first, second, strict=True)])
+    assert moved.norm().item() == pytest.approx(0.3, rel=1e-5)
+    assert torch.equal(first[2], second[2])
+    assert torch.equal(closure.parameters[2], first[2])  # the loss does not depend on it
+
+
+@pytest.mark.parametrize("method", [SAM, WSAM, MRWP])
+def test_both_norms_are_told_as_they_were_before_clipping(method):
+    closure = Watched()
+    optimizer = method(closure.parameters, torch.optim.SGD, lr=0.1, max_norm=1e-3, every=2)
+    optimizer.step(closure)
+    assert optimizer.gradient_norm == pytest.approx(closure.norm(0), rel=1e-5)
+    assert optimizer.perturbed_gradient_norm == pytest.approx(closure.norm(1), rel=1e-5)
+    assert closure.norm(0) != pytest.approx(closure.norm(1), rel=1e-5)
+    optimizer.step(closure)
+    assert len(closure.seen) == 3
+    assert optimizer.gradient_norm == pytest.approx(closure.norm(2), rel=1e-5)
+    assert optimizer.perturbed_gradient_norm == 0
+
+
+@pytest.mark.parametrize("perturbed", [False, True])
+def test_a_gradient_that_is_not_finite_is_told_though_the_loss_is(perturbed):
+    """0 * sqrt(0) has a gradient of 0 * infinity."""
+    closure = Watched(zero_root=perturbed)
+    optimizer = WSAM(closure.parameters, torch.optim.Adam, lr=0.1, rho=0.1)
+    assert optimizer.step(closure) is None
+    told = optimizer.perturbed_gradient_norm if perturbed else optimizer.gradient_norm
+    assert not np.isfinite(told)
+    assert np.isfinite(optimizer.gradient_norm) == perturbed
+    assert all(map(torch.equal, closure.parameters, closure.seen[0]))
+    assert not optimizer.state_dict()["state"]
+
+
+def test_a_group_can_stay_out_of_the_ascent():
+    closure = Watched()
+    moving, still, _ = closure.parameters
+    groups = [{"params": [moving], "rho": 0.1}, {"params": [still], "rho": 0.0}]
+    WSAM(groups, torch.optim.SGD, lr=0.1).step(closure)
+    assert not torch.equal(closure.seen[1][0], closure.seen[0][0])
+    assert torch.equal(closure.seen[1][1], closure.seen[0][1])
