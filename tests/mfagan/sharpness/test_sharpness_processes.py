@@ -21,7 +21,7 @@ def results(tmp_path_factory):
     """What each of two processes got, by case."""
     folder = tmp_path_factory.mktemp("processes")
     script = Path(two.__file__)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(script.parent)}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     started = [
         subprocess.Popen(
             [sys.executable, str(script), str(rank), str(folder / "meet"), str(folder / str(rank))],
