@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -64,21 +64,21 @@ class Consistency(SharpnessOptimizer):
     def _counts(self, epoch: int) -> bool:
         return self._lambda > 0 and self._after < epoch < self._before
 
-    def _add(self, losses: Losses, distances: Tensor | None) -> Losses:
-        """Return losses whose task has the distances in it, (N,)."""
-        if distances is None:
+    def _add(self, losses: Losses, distance: Tensor | None) -> Losses:
+        """Return losses whose task has the distance in it, a scalar."""
+        if distance is None:
             return losses
-        self.distance += losses.weight * float(distances.detach().mean())
-        return dataclasses.replace(losses, task=losses.task + self._lambda * distances.mean())
+        self.distance += losses.weight * float(distance.detach())
+        return dataclasses.replace(losses, task=losses.task + self._lambda * distance)
 
     def _distance(self, outputs: Tensor, earlier: Tensor) -> Tensor:
-        """Return the distance of each sample, (N,)."""
+        """Return the mean distance of samples."""
         if not self._classes:
-            return (outputs - earlier).square().flatten(1).mean(1) / 2
+            return F.mse_loss(outputs, earlier) / 2
         p = F.softmax(earlier / self._tau, 1)
         log_p = F.log_softmax(earlier / self._tau, 1)
         log_q = F.log_softmax(outputs / self._tau, 1)
-        return self._tau**2 * (p * (log_p - log_q)).flatten(1).sum(1)
+        return self._tau**2 * (p * (log_p - log_q)).flatten(1).sum(1).mean()
 
 
 class SAF(Consistency):
@@ -170,7 +170,7 @@ class SAF(Consistency):
             )
 
     def _pull(self, losses: Losses) -> Tensor | None:
-        """Return the distance of each sample; None outside of its epochs."""
+        """Return the mean distance over all samples; None where there is nothing to pull to."""
         assert losses.outputs is not None
         assert losses.samples is not None
         if not self._counts(losses.epoch):
@@ -181,11 +181,13 @@ class SAF(Consistency):
         ids, slot = losses.samples.cpu(), (losses.epoch - self._lag) % (self._lag + 1)
         earlier = self._ring[ids.to(self._ring.device), slot]
         earlier = earlier.to(torch.promote_types(earlier.dtype, torch.float32))
-        distance = self._distance(losses.outputs, earlier)
-        if self._zeros:
-            return distance
         known = self._epochs[ids, slot] == losses.epoch - self._lag
-        return distance * known.to(distance)
+        if self._zeros or known.all():
+            return self._distance(losses.outputs, earlier)
+        if not known.any():
+            return None
+        chosen = known.nonzero().flatten().to(earlier.device)
+        return self._distance(losses.outputs[chosen], earlier[chosen]) * (len(chosen) / len(known))
 
     def _store(self, losses: Losses) -> None:
         assert losses.outputs is not None
@@ -269,17 +271,19 @@ class MESA(Consistency):
         self.distance = 0.0
         taught = self._teach(closures) if self._lambda > 0 else None
 
-        def wrapped(closure: Closure, target: Tensor | None) -> Closure:
+        def wrapped(closure: Closure) -> Closure:
             def run(request: Pass) -> Losses:
                 losses = self._run(closure, request)
+                target = targets.pop(0)  # kept no longer than its closure's backward pass
                 if target is None or not self._counts(losses.epoch):
                     return losses
                 return self._add(losses, self._distance(_outputs(losses), target))
 
             return run
 
-        targets: Sequence[Tensor | None] = taught or [None] * len(closures)
-        done = self._plain_step(list(map(wrapped, closures, targets)))
+        targets: list[Tensor | None] = [*taught] if taught else [None] * len(closures)
+        del taught
+        done = self._plain_step(list(map(wrapped, closures)))
         if done is not None:
             self._update()
         return done
@@ -310,10 +314,12 @@ class MESA(Consistency):
 
     @torch.no_grad()
     def _update(self) -> None:
-        for v, w in zip(self._averages, self._tensors(), strict=True):
-            if v.is_floating_point():
-                v.mul_(self._decay).add_(w, alpha=1 - self._decay)
-            else:  # a counter, truncated as in the authors' code
+        pairs = list(zip(self._averages, self._tensors(), strict=True))
+        moving = [pair for pair in pairs if pair[0].is_floating_point()]
+        torch._foreach_mul_([v for v, _ in moving], self._decay)
+        torch._foreach_add_([v for v, _ in moving], [w for _, w in moving], alpha=1 - self._decay)
+        for v, w in pairs:
+            if not v.is_floating_point():  # a counter, truncated as in the authors' code
                 v.copy_(self._decay * v + (1 - self._decay) * w)
 
     def _tensors(self) -> list[Tensor]:

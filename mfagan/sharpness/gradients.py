@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -48,26 +47,29 @@ def values(gradient: Tensor) -> Tensor:
 
 def norm(*lists: Gradients) -> float:
     """Return the L2 norm over all tensors of the sum of one or more lists; 0 when there is none."""
-    squares = 0.0
+    norms: list[Tensor] = []
     if len(lists) == 1:
         present = [values(g) for g in lists[0] if g is not None]
-        norms = torch._foreach_norm(present) if present else ()
-        return float(torch.linalg.vector_norm(torch.stack(list(norms)))) if norms else 0.0
-    for parts in zip(*lists, strict=True):
-        there = [g for g in parts if g is not None]
-        if there:
-            squares += float(torch.linalg.vector_norm(values(sum(there[1:], there[0])))) ** 2
-    return math.sqrt(squares)
+        norms += torch._foreach_norm(present) if present else ()
+    else:
+        for parts in zip(*lists, strict=True):
+            there = [g for g in parts if g is not None]
+            if there:
+                norms.append(torch.linalg.vector_norm(values(sum(there[1:], there[0]))))
+    return float(torch.linalg.vector_norm(torch.stack(norms))) if norms else 0.0
 
 
 def add_(into: Gradients, other: Gradients | None, factor: float = 1.0) -> Gradients:
     """Add `factor * other` to gradients in place, and return them."""
+    pairs = []
     for k, g in enumerate(other or []):
         mine = into[k]
         if g is not None and mine is not None:
-            mine.add_(g, alpha=factor)
+            pairs.append((mine, g))
         elif g is not None:
             into[k] = g * factor
+    if pairs:
+        torch._foreach_add_([mine for mine, _ in pairs], [g for _, g in pairs], alpha=factor)
     return into
 
 

@@ -116,6 +116,7 @@ class SharpnessOptimizer(Optimizer, abc.ABC):
         self.param_groups = self.base_optimizer.param_groups
         self.defaults = {**self.base_optimizer.defaults, **self.defaults}  # for groups added later
         self._model = model
+        self._named = {} if model is None else {id(p): name for name, p in _inner(model)}
         self._batch_norm = batch_norm
         self._perturb = perturb
         self._every = every
@@ -237,13 +238,12 @@ class SharpnessOptimizer(Optimizer, abc.ABC):
 
     def _names(self) -> list[str]:
         """Return the name of each of `_parameters`: as given, in the model, or its position."""
-        named = {} if self._model is None else {id(p): n for n, p in _inner(self._model)}
         names, position = [], 0
         for group in self.param_groups:
             given = group.get("param_names", [None] * len(group["params"]))
             for p, name in zip(group["params"], given, strict=True):
                 if p.requires_grad:
-                    names.append(name or named.get(id(p), str(position)))
+                    names.append(name or self._named.get(id(p), str(position)))
                 position += 1
         return names
 
@@ -379,9 +379,9 @@ class SharpnessOptimizer(Optimizer, abc.ABC):
         parameters = [p for p, _ in moves]
         copies = [p.detach().clone() for p in parameters]
         try:
-            with torch.no_grad():
-                for p, e in moves:
-                    p.add_(e)
+            if moves:
+                with torch.no_grad():
+                    torch._foreach_add_(parameters, [e for _, e in moves])
             del moves  # the copies are enough to hold
             yield
         finally:
@@ -405,10 +405,10 @@ class SharpnessOptimizer(Optimizer, abc.ABC):
         self.base_optimizer.step()
 
 
-def _set(tensors: Sequence[Tensor], values: Sequence[Tensor]) -> None:
-    with torch.no_grad():
-        for tensor, value in zip(tensors, values, strict=True):
-            tensor.copy_(value)
+def _set(tensors: list[Tensor], values: list[Tensor]) -> None:
+    if tensors:
+        with torch.no_grad():
+            torch._foreach_copy_(tensors, values)
 
 
 def _inner(model: nn.Module) -> Iterator[tuple[str, Tensor]]:

@@ -98,7 +98,7 @@ class RandomPerturbation(SharpnessOptimizer):
         with torch.no_grad():
             for p, sigma, name, position in zip(*columns, strict=True):
                 if self._noise is not None:
-                    z = torch.as_tensor(self._noise(self.steps, name)).to(p)
+                    z = torch.as_tensor(self._noise(self.steps, name)).to(p, copy=True)
                     if z.shape != p.shape:
                         raise ValueError(
                             f"the noise for '{name}' must be of shape {tuple(p.shape)}, got "
@@ -110,7 +110,8 @@ class RandomPerturbation(SharpnessOptimizer):
                             self._seed, self.steps, p.device, apart=True
                         )
                     z = torch.empty_like(p).normal_(generator=generators[p.device])
-                moves.append((p, sigma * rise * z * self._size(p, self._fisher.get(position))))
+                z.mul_(sigma * rise).mul_(self._size(p, self._fisher.get(position)))
+                moves.append((p, z))
         return moves
 
     def _size(self, parameter: Tensor, fisher: Tensor | None) -> Tensor:
