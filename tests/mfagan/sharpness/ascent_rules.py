@@ -1,7 +1,7 @@
 """The rules of SAM, ASAM, WSAM and ESAM on numpy vectors, to compare trajectories with."""
 
 import numpy as np
-from sharpness_problems import STEPS, Groups, Walk, clipped, length, plus, times
+from hand_optimizers import STEPS, Groups, Walk, clipped, length, plus, times
 
 RHO, ETA = 0.1, 0.05
 RESCALED = {"conv.weight", "norm.weight", "matrix", "enter.weight", "leave.weight"}

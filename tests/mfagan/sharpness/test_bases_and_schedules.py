@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from sharpness_problems import HandSgd
+from hand_optimizers import HandSgd
 from torch.optim import LBFGS, Optimizer, SparseAdam, lr_scheduler
 from torch.optim.swa_utils import SWALR
 

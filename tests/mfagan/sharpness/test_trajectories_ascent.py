@@ -13,16 +13,8 @@ from ascent_rules import (
     sam,
     wsam,
 )
-from sharpness_problems import (
-    BASES,
-    STEPS,
-    TWO_BASES,
-    Groups,
-    Images,
-    Squares,
-    assert_same,
-    train,
-)
+from hand_optimizers import BASES, STEPS, TWO_BASES, Groups, assert_same
+from sharpness_problems import Images, Squares, train
 
 from mfagan.sharpness import ASAM, ESAM, SAM, WSAM
 
@@ -48,14 +40,16 @@ def test_sam(base, adversarial, perturb, adaptive, several):
 @pytest.mark.parametrize("form", ["authors", "davda54"])
 @pytest.mark.parametrize("several", [False, True])
 def test_asam(base, form, several):
+    """Along the full loss in one case: only the adversarial one has what is named weight_net."""
     problem = Squares(adversarial=True)
-    groups = Groups()
+    groups, perturb = Groups(), "task" if several else "full"
     if several:
         names, others, rest = grouped(problem).rows
         groups = Groups(names, others, (rest[0], {"adaptive": False, "rho": 0.3}))
-    ours = train(problem, ASAM, base, groups, rho=RHO, form=form, eta=ETA, eps=1e-2)
+    options = {"eps": 1e-2, "perturb": perturb}
+    ours = train(problem, ASAM, base, groups, rho=RHO, form=form, eta=ETA, **options)
     scale = authors if form == "authors" else absolutes
-    assert_same(ours, sam(problem, base, groups, scale, eps=1e-2))
+    assert_same(ours, sam(problem, base, groups, scale, **options))
 
 
 def test_asam_takes_names_from_pairs_as_well():

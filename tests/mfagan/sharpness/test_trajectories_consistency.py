@@ -3,18 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from sharpness_problems import (
-    BASES,
-    LR,
-    TWO_BASES,
-    BatchNormNet,
-    Groups,
-    Images,
-    assert_same,
-    clipped,
-    plus,
-    times,
-)
+from hand_optimizers import BASES, LR, TWO_BASES, Groups, assert_same, clipped, plus, times
+from sharpness_problems import BatchNormNet, Images
 from torch import nn
 from torch.nn import functional as F
 

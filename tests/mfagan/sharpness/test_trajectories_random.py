@@ -5,21 +5,19 @@ import math
 import numpy as np
 import pytest
 import torch
-from sharpness_problems import (
+from hand_optimizers import (
     BASES,
     LR,
     STEPS,
     TWO_BASES,
     Groups,
-    Images,
-    Squares,
     Walk,
     assert_same,
     clipped,
     plus,
     times,
-    train,
 )
+from sharpness_problems import Images, Squares, train
 
 from mfagan.sharpness import ARWP, MARWP, MRWP, RWP, Losses
 
