@@ -154,6 +154,15 @@ def test_a_schedule_acts_on_the_base_and_on_the_decoupled_term(name):
     assert len(rates) > 2
 
 
+def test_a_schedule_finds_the_options_that_the_base_has_by_default():
+    p = torch.nn.Parameter(torch.ones(3))
+    optimizer = WSAM([p], torch.optim.Adam, lr=0.1)
+    schedule = lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=10)
+    optimizer.step(lambda _: Losses(task=p.square().sum()))
+    schedule.step()
+    assert optimizer.base_optimizer.param_groups[0]["betas"][0] != 0.9
+
+
 def test_a_rate_set_after_a_state_was_loaded_reaches_both():
     p = torch.nn.Parameter(torch.ones(3))
     optimizer = WSAM([p], torch.optim.Adam, lr=0.1)
