@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,8 +39,8 @@ SETTINGS: dict[str, list[dict[str, Any]]] = {
         {"generator_optimizer": "adam"},
         *(
             {"generator_optimizer": "wsam", "rho": rho, "gamma": gamma}
-            for rho in (0.002, 0.005, 0.01, 0.02, 0.05)
-            for gamma in (0.3, 0.5, 0.8)
+            for gamma in (0.5, 0.8)
+            for rho in (0.005, 0.01, 0.02, 0.05)
         ),
     ],
     "every": [
@@ -74,6 +73,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--patch", type=int, default=24)
+    parser.add_argument("--rate", type=float, default=3e-4, help="learning rate of G and D")
+    parser.add_argument("--adversarial-weight", type=float, default=0.03)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, help="JSON lines, one per setting and seed")
     arguments = parser.parse_args()
@@ -96,8 +97,15 @@ def train(arguments: argparse.Namespace, setting: dict[str, Any], seed: int) -> 
     network, about = load_network(arguments.weights)
     assert isinstance(network, Generator)
     options = {"consistency_start": 0, **setting}
-    config = resolve({"optimizer": options, "run": {"seed": seed, "precision": "fp32"}})
-    config = dataclasses.replace(config, data=dataclasses.replace(config.data, scale=about.scale))
+    config = resolve(
+        {
+            "data": {"scale": about.scale},
+            "schedule": {"gan_lr": arguments.rate},
+            "loss": {"adversarial_weight": arguments.adversarial_weight},
+            "optimizer": options,
+            "run": {"seed": seed, "precision": "fp32"},
+        }
+    )
     torch.manual_seed(seed)
     critic = PatchDiscriminator(parse_discriminator("patchgan_n3_f16"))
     split = split_photos(arguments.photos)

@@ -38,8 +38,8 @@ def build_parser() -> Parser:
     parser = Parser(
         PROGRAM,
         description="Train an MFAGAN on photographs: a teacher, then the supernet (or one "
-        "architecture) on pixels, then adversarially under WSAM, distilled from the teacher. The "
-        "same command on the same --out goes on where it stopped.",
+        "architecture) on pixels, then adversarially under WSAM or another sharpness-aware method, "
+        "distilled from the teacher. The same command on the same --out goes on where it stopped.",
     )
     parser.add_argument(
         "--recipe", choices=tuple(RECIPES), help=f"named set of values (default: {DEFAULT})"

@@ -91,8 +91,8 @@ def finetune(
 ) -> Path:
     """Cut a SubGenerator out of a supernet file and train it on; return its weights file.
 
-    It is trained as the supernet was last: adversarially, under WSAM, when the file comes from the
-    `gan` stage (teacher and discriminator are then taken from beside it), else on pixels.
+    It is trained as the supernet was last: adversarially when the file comes from the `gan` stage
+    (teacher and discriminator are then taken from beside it), else on pixels.
 
     Args:
         weights: a supernet's file, in the folder that `train` wrote.
