@@ -135,7 +135,9 @@ def test_statistics_move_in_every_pass_on_demand(name, count):
 def test_power_iterations_are_the_same_in_both_passes(name):
     """Without a perturbation the second pass must be the first again, spectral norm included."""
     net = Normed(2)
-    net.tail.parametrizations.weight[0]._u.copy_(torch.tensor([0.6, -0.8]))  # far from converged
+    norm = net.tail.parametrizations.weight[0]  # far from converged
+    norm._u.copy_(torch.tensor([0.6, -0.8]))
+    norm._v.copy_(torch.tensor([0.0, 0.6, 0.8]))
     outputs = []
 
     def closure(_):
@@ -144,11 +146,12 @@ def test_power_iterations_are_the_same_in_both_passes(name):
         return losses
 
     options = {"sigma": 0.0} if name == "mrwp" else {"rho": 0.0}
-    optimizer = make(name, net, **options, **({"gamma": 1.0} if name == "esam" else {}))
-    optimizer.step(closure)
+    options |= {"gamma": 1.0} if name == "esam" else {}
+    make(name, net, torch.optim.SGD, **{**options, "lr": 0.0}).step(closure)
     assert len(outputs) == 2
     assert torch.equal(*outputs)
-    assert not torch.equal(outputs[0], net(Pass()).outputs)
+    closure(None)
+    assert not torch.allclose(outputs[0], outputs[2])  # one more iteration is seen
 
 
 def test_the_teacher_lends_the_network_and_leaves_its_modes_as_they_are():
@@ -163,6 +166,25 @@ def test_the_teacher_lends_the_network_and_leaves_its_modes_as_they_are():
     make("mesa", net).step(closure)
     assert seen == [(True, False, False), (False, True, False)]
     assert (net.training, net.norm.training, net.drop.training) == (True, False, True)
+
+
+def test_the_teacher_has_averaged_weights_and_buffers():
+    net = network()
+    states = []
+
+    def closure(request):
+        states.append(copy.deepcopy(net.state_dict()))
+        return Task(net)(request)
+
+    optimizer = make("mesa", net, decay=0.75)
+    optimizer.step(closure)
+    trained = copy.deepcopy(net.state_dict())
+    optimizer.step(closure)
+    start, _, teacher, student = states
+    assert same(student, trained)
+    for key in ("head.weight", "norm.running_mean", "norm.running_var"):
+        torch.testing.assert_close(teacher[key], 0.75 * start[key] + 0.25 * trained[key])
+        assert not torch.allclose(teacher[key], student[key])
 
 
 @pytest.mark.parametrize("name", ["rwp", "arwp", "mrwp", "marwp", "esam"])
