@@ -36,6 +36,7 @@ METHODS = {
 }
 ONE_PASS = ("plain", "saf", "rwp", "arwp")
 MOVED_FIRST = ("rwp", "arwp")  # the main pass is at moved weights
+TWO_PASSES = tuple(name for name in METHODS if name not in (*ONE_PASS, "mesa"))
 ASCENTS = ("sam", "asam", "asam-davda54", "wsam", "wsam-coupled", "esam")
 
 
