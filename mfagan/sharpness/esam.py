@@ -37,8 +37,8 @@ class ESAM(Ascent):
     selection is each process's own. Closures must return `per_sample`.
 
     Args:
-        params: see `SharpnessOptimizer`; a group may have its own `rho` and `adaptive`.
-        base_optimizer: see `SharpnessOptimizer`.
+        params: see `TwoPasses`; a group may have its own `rho` and `adaptive`.
+        base_optimizer: see `TwoPasses`.
         rho: radius.
         beta: probability of a tensor to be active, 0 < beta <= 1.
         gamma: share of the samples that are selected, 0 < gamma <= 1; from 0.99 on all are.
@@ -84,7 +84,7 @@ class ESAM(Ascent):
     def _step(self, closures: list[Closure]) -> Losses | None:
         if not self._is_sharp:
             return self._plain_step(closures)
-        clean = self._main_pass(closures, task_alone=self._perturb == "task", inputs=self._active())
+        clean = self._main_pass(closures, task_alone=not self._full, inputs=self._active())
         if clean is None:
             return None
         losses, rest = clean.losses, clean.rest
@@ -127,10 +127,10 @@ class ESAM(Ascent):
     def _select(self, closures: Sequence[Closure], before: Sequence[Tensor]) -> list[Tensor | None]:
         """Return the positions of the samples to descend with, for each closure; None for all."""
         everything: list[Tensor | None] = [None] * len(closures)
-        if self._gamma >= _ALL and self._batch_norm == "first":
+        if self._gamma >= _ALL and not self._moves_buffers:
             return everything
         request = Pass(perturbed=True, adversarial=False)
-        with self._passing(main=False), torch.no_grad():
+        with self._again(), torch.no_grad():
             after = [self._run(closure, request).per_sample for closure in closures]
         if self._gamma >= _ALL:
             return everything

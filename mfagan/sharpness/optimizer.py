@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import contextlib
 import math
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,13 +19,11 @@ from mfagan import processes
 from mfagan.processes import Gradients
 from mfagan.sharpness import gradients as grads
 from mfagan.sharpness.closure import Closure, Closures, Losses, Pass, total
-from mfagan.sharpness.limits import check_choice
+from mfagan.sharpness.limits import PASSES, check_passes
 from mfagan.sharpness.randomness import Randomness
 
 Moves = Sequence[tuple[Tensor, Tensor]]
 """Parameters and what is added to each."""
-PERTURB = ("task", "full")
-BATCH_NORM = ("first", "all")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,16 +63,9 @@ class SharpnessOptimizer(Optimizer, abc.ABC):
         group_options: the method's own, with their defaults.
         model: the network of the parameters. Needed for what is not a parameter: buffers,
             evaluation mode, names, and `no_sync`.
-        batch_norm: `first` begins every pass with the same buffers and keeps those of the first
-            clean one; `all` lets batch norm's statistics move in every pass, as some authors'
-            code does.
-        perturb: `task` or `full`: whether the adversarial loss takes part in perturbed passes, or
-            is taken at the clean weights only. A smooth adversarial loss hurts (SDAT,
-            arXiv 2206.08213).
-        every: the second pass is made on every so many-th step only, beginning with the first; the
-            others are steps of the base optimizer.
         max_norm: clips the direction that the base optimizer is given.
-        **hyper: of the base optimizer, e.g. `lr`.
+        **hyper: of the base optimizer, e.g. `lr`. `perturb`, `every` and `batch_norm` are options
+            of `TwoPasses`, and warned of elsewhere.
 
     Attributes:
         base_optimizer: the wrapped one.
@@ -97,29 +89,25 @@ class SharpnessOptimizer(Optimizer, abc.ABC):
         *,
         group_options: dict[str, Any] | None = None,
         model: nn.Module | None = None,
-        batch_norm: str = "first",
-        perturb: str = "task",
-        every: int = 1,
         max_norm: float | None = None,
         **hyper: Any,
     ) -> None:
         if base_optimizer is LBFGS:
             raise ValueError("LBFGS runs its closure itself and cannot be a base optimizer")
-        check_choice("batch_norm", batch_norm, BATCH_NORM)
-        check_choice("perturb", perturb, PERTURB)
-        if every < 1:
-            raise ValueError(f"every must be at least 1, got {every}")
         if max_norm is not None and not max_norm > 0:
             raise ValueError(f"max_norm must be above 0, got {max_norm}")
+        passes = {name: hyper.pop(name, default) for name, default in PASSES.items()}
+        check_passes(**passes)
+        for name, value in passes.items():  # of those who make a second pass, it does not come here
+            if value != PASSES[name]:
+                text = f"{name} has no effect on {type(self).__name__}, which makes one pass"
+                warnings.warn(text, UserWarning, stacklevel=3)
         super().__init__(params, {**(group_options or {}), **hyper})
         self.base_optimizer = base_optimizer(self.param_groups, **hyper)
         self.param_groups = self.base_optimizer.param_groups
         self.defaults = {**self.base_optimizer.defaults, **self.defaults}  # for groups added later
         self._model = model
         self._named = {} if model is None else {id(p): name for name, p in _inner(model)}
-        self._batch_norm = batch_norm
-        self._perturb = perturb
-        self._every = every
         self._max_norm = max_norm
         self.steps = 0
         self.gradient_norm = 0.0
@@ -222,11 +210,6 @@ class SharpnessOptimizer(Optimizer, abc.ABC):
         self._apply(self._average(clean.task))
         return clean.losses
 
-    @property
-    def _is_sharp(self) -> bool:
-        """Whether this step pays for its second pass."""
-        return self.steps % self._every == 0
-
     def _parameters(self) -> list[Tensor]:
         return [p for group in self.param_groups for p in group["params"] if p.requires_grad]
 
@@ -299,41 +282,6 @@ class SharpnessOptimizer(Optimizer, abc.ABC):
             losses=total(seen), task=task, rest=rest, per_sample=[x.per_sample for x in seen]
         )
 
-    def _further_pass(
-        self,
-        closures: Sequence[Closure],
-        requests: Sequence[Pass | None],
-        weights: Sequence[float] | None = None,
-    ) -> Gradients | None:
-        """Return the gradients of one more pass; None when it is not finite somewhere.
-
-        Args:
-            closures: all of the step's.
-            requests: one for each of them; None leaves it out.
-            weights: factors of each one's losses, beside their own.
-        """
-        parameters = self._parameters()
-        found: Gradients = [None] * len(parameters)
-        finite = any(request is not None for request in requests)
-        with self._passing(main=False):
-            for closure, request, factor in zip(
-                closures, requests, weights or [1.0] * len(closures), strict=True
-            ):
-                if request is None or not finite:
-                    continue
-                losses = self._run(closure, request)
-                finite = losses.finite
-                if finite:
-                    loss = losses.task
-                    if request.adversarial and losses.adversarial is not None:
-                        loss = loss + losses.adversarial
-                    loss = factor * losses.weight * loss
-                    del losses  # the outputs would be kept for the whole of the backward pass
-                    found = grads.backward(loss, parameters, found)
-        if finite:
-            self.perturbed_gradient_norm = grads.norm(found)
-        return found if self._agree(self.perturbed_gradient_norm if finite else math.nan) else None
-
     def _run(self, closure: Closure, request: Pass) -> Losses:
         losses = closure(request)
         if torch.float16 in (losses.task.dtype, getattr(losses.adversarial, "dtype", None)):
@@ -344,13 +292,14 @@ class SharpnessOptimizer(Optimizer, abc.ABC):
         return losses
 
     @contextlib.contextmanager
-    def _passing(self, *, main: bool) -> Iterator[None]:
+    def _passing(self, *, main: bool, keep: bool = False) -> Iterator[None]:
         """Prepare one pass over all closures, and put back what it must not move.
 
         Args:
             main: the pass from which random numbers and buffers go on.
+            keep: let it move buffers all the same.
         """
-        keep = main or self._batch_norm == "all"
+        keep = keep or main
         buffers = [] if keep else self._buffers
         copies = [buffer.clone() for buffer in buffers]
         if not keep:  # the network of the first pass again, power iterations included

@@ -23,6 +23,7 @@ from mfagan.sharpness.closure import Closure, Losses, Pass
 from mfagan.sharpness.limits import check_number
 from mfagan.sharpness.optimizer import Moves, SharpnessOptimizer
 from mfagan.sharpness.randomness import Noise, step_generator
+from mfagan.sharpness.two_passes import TwoPasses
 
 
 class RandomPerturbation(SharpnessOptimizer):
@@ -202,7 +203,7 @@ class ARWP(OnePass):
         super().__init__(params, base_optimizer, sigma=sigma, eta=eta, beta=beta, **options)
 
 
-class Mixed(RandomPerturbation):
+class Mixed(RandomPerturbation, TwoPasses):
     """Gradients of two batches, at the clean and at randomly moved weights.
 
     1. g0 = task gradient at w on the first batch, a = adversarial gradient there.
@@ -220,7 +221,7 @@ class Mixed(RandomPerturbation):
         sigma: see `RandomPerturbation`.
         lambda_: share of the perturbed gradient, from 0 to 1.
         split: over an even number of processes.
-        **options: of `RandomPerturbation`.
+        **options: of `RandomPerturbation` and `TwoPasses`.
     """
 
     def __init__(
@@ -250,10 +251,10 @@ class Mixed(RandomPerturbation):
         return self._split_step(closures) if self._split else self._two_passes(closures)
 
     def _two_passes(self, closures: list[Closure]) -> Losses | None:
-        clean = self._main_pass(closures, task_alone=self._perturb == "task")
+        clean = self._main_pass(closures, task_alone=not self._full)
         if clean is None:
             return None
-        request = Pass(perturbed=True, second=True, adversarial=self._perturb == "full")
+        request = Pass(perturbed=True, second=True, adversarial=self._full)
         with self._moved(self._random_moves()):
             found = self._further_pass(closures, [request] * len(closures))
         if found is None:
@@ -266,9 +267,9 @@ class Mixed(RandomPerturbation):
         return clean.losses
 
     def _split_step(self, closures: list[Closure]) -> Losses | None:
-        moved, full = processes.rank() % 2 == 1, self._perturb == "full"
+        moved = processes.rank() % 2 == 1
         with self._moved(self._random_moves() if moved else []):
-            found = self._main_pass(closures, perturbed=moved, task_alone=not full)
+            found = self._main_pass(closures, perturbed=moved, task_alone=not self._full)
         if found is None:
             return None
         # Of the mean over all processes, half have one kind of gradient and half the other.

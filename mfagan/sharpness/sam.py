@@ -19,10 +19,11 @@ from mfagan.processes import Gradients
 from mfagan.sharpness import gradients as grads
 from mfagan.sharpness.closure import Closure, Losses, Pass
 from mfagan.sharpness.limits import check_choice, check_number
-from mfagan.sharpness.optimizer import Moves, SharpnessOptimizer
+from mfagan.sharpness.optimizer import Moves
+from mfagan.sharpness.two_passes import TwoPasses
 
 
-class Ascent(SharpnessOptimizer):
+class Ascent(TwoPasses):
     """A method that climbs by rho along the gradient: SAM, ASAM, WSAM, ESAM.
 
     e = rho * T^2 g / (|T g| + eps), one norm over all groups; T is 1, or |w| element by element in
@@ -50,7 +51,7 @@ class Ascent(SharpnessOptimizer):
         super().__init__(params, base_optimizer, group_options=group_options, **options)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group; see `SharpnessOptimizer`."""
+        """Add a group; see `TwoPasses`."""
         if "rho" in param_group:
             param_group = dict(param_group)
             param_group[self._radius] = param_group.pop("rho")
@@ -97,7 +98,7 @@ class Ascent(SharpnessOptimizer):
         return [(p, e if scale is None else scale * e) for p, e, scale in scaled_moves]
 
     def _second_request(self) -> Pass:
-        return Pass(perturbed=True, adversarial=self._perturb == "full")
+        return Pass(perturbed=True, adversarial=self._full)
 
 
 class SAM(Ascent):
@@ -108,8 +109,8 @@ class SAM(Ascent):
     4. w <- Base(w, g' + gradient of the adversarial loss at w).
 
     Args:
-        params: see `SharpnessOptimizer`; a group may have its own `rho` and `adaptive`.
-        base_optimizer: see `SharpnessOptimizer`.
+        params: see `TwoPasses`; a group may have its own `rho` and `adaptive`.
+        base_optimizer: see `TwoPasses`.
         rho: radius; 0.002 to 0.02 suits small super-resolution networks (0.05 in the paper).
         eps: keeps the division by the norm finite.
         adaptive: T = |w|, as ASAM in davda54/sam; wants a radius ten times as large.
@@ -131,7 +132,7 @@ class SAM(Ascent):
     def _step(self, closures: list[Closure]) -> Losses | None:
         if not self._is_sharp:
             return self._plain_step(closures)
-        clean = self._main_pass(closures, task_alone=self._perturb == "task")
+        clean = self._main_pass(closures, task_alone=not self._full)
         if clean is None:
             return None
         losses, rest = clean.losses, clean.rest
@@ -153,9 +154,9 @@ class ASAM(SAM):
     davda54: T = |w| for every tensor; a weight of 0 is never perturbed.
 
     Args:
-        params: see `SharpnessOptimizer`; a group may have its own `rho`, and `adaptive` false for
+        params: see `TwoPasses`; a group may have its own `rho`, and `adaptive` false for
             T = 1. Names come from `model` or from (name, parameter) pairs.
-        base_optimizer: see `SharpnessOptimizer`.
+        base_optimizer: see `TwoPasses`.
         rho: radius, about ten times SAM's (0.5 to 1.0 in the paper, on CIFAR).
         form: `authors` or `davda54`.
         eta: of the authors' form.

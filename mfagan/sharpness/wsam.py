@@ -30,8 +30,8 @@ class WSAM(Ascent):
        coupled: w <- Base(w, a + alpha * g' + (1 - alpha) * g).
 
     Args:
-        params: see `SharpnessOptimizer`; a group may have its own `rho` and `adaptive`.
-        base_optimizer: see `SharpnessOptimizer`; it must have a learning rate.
+        params: see `TwoPasses`; a group may have its own `rho` and `adaptive`.
+        base_optimizer: see `TwoPasses`; it must have a learning rate.
         rho: radius of the perturbation; 0.002 to 0.02 suits small super-resolution networks.
         gamma: weight of the sharpness, 0 <= gamma < 1.
         decoupled: how the sharpness enters, see above. That form depends on the scale of the loss.
@@ -74,7 +74,7 @@ class WSAM(Ascent):
 
     def _step(self, closures: list[Closure]) -> Losses | None:
         sharp = self._is_sharp and self._alpha > 0
-        clean = self._main_pass(closures, task_alone=sharp and self._perturb == "task")
+        clean = self._main_pass(closures, task_alone=sharp and not self._full)
         if clean is None:
             return None
         losses = clean.losses
