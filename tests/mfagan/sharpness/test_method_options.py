@@ -139,3 +139,18 @@ def test_a_group_can_stay_out_of_the_ascent():
     WSAM(groups, torch.optim.SGD, lr=0.1).step(closure)
     assert not torch.equal(closure.seen[1][0], closure.seen[0][0])
     assert torch.equal(closure.seen[1][1], closure.seen[0][1])
+
+
+@pytest.mark.parametrize("method", [SAF, MESA, RWP])
+@pytest.mark.parametrize(
+    ("option", "value"), [("every", 2), ("perturb", "full"), ("batch_norm", "all")]
+)
+def test_options_of_a_second_pass_are_warned_of_where_there_is_none(method, option, value):
+    with pytest.warns(UserWarning, match=f"{option} has no effect on {method.__name__}"):
+        method(
+            [torch.nn.Parameter(torch.ones(2))],
+            torch.optim.SGD,
+            lr=0.1,
+            **needed(method),
+            **{option: value},
+        )
