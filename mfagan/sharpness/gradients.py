@@ -45,7 +45,7 @@ def values(gradient: Tensor) -> Tensor:
     return gradient.coalesce().values() if gradient.is_sparse else gradient
 
 
-def norm(*lists: Gradients) -> float:
+def norm(*lists: Sequence[Tensor | None]) -> float:
     """Return the L2 norm over all tensors of the sum of one or more lists; 0 when there is none."""
     norms: list[Tensor] = []
     if len(lists) == 1:

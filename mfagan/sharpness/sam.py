@@ -60,10 +60,9 @@ class Ascent(TwoPasses):
     def _check_group(self, group: dict[str, Any]) -> None:
         check_number("rho", group[self._radius])
 
-    def _scale(self, parameter: Tensor, adaptive: bool, name: str) -> Tensor | None:
-        """Return T of a parameter, or None for 1."""
-        del name
-        return parameter.detach().abs() if adaptive else None
+    def _scale(self, parameter: Tensor, _name: str) -> Tensor | None:
+        """Return T of a parameter of an adaptive group, or None for 1."""
+        return parameter.detach().abs()
 
     def _moves(self, task: Gradients, *, factor: float = 1.0) -> Moves:
         """Return e for each parameter that has a gradient.
@@ -72,30 +71,26 @@ class Ascent(TwoPasses):
             task: gradient to climb along, of this process.
             factor: of the radius.
         """
-        moves, norms = [], []
-        rows = zip(
-            self._parameters(),
-            task,
-            self._of_group(self._radius),
-            self._of_group("adaptive"),
-            self._names(),
-            strict=True,
-        )
-        for p, g, rho, adaptive, name in rows:
-            if g is None:
-                continue
-            scale = self._scale(p, adaptive, name)
-            scaled = g if scale is None else scale * g
-            norms.append(torch.linalg.vector_norm(grads.values(scaled)))
-            moves.append((p, scaled, scale, rho))
-        if not moves:
-            return []
-        length = float(torch.linalg.vector_norm(torch.stack(norms))) + self._eps
+        adaptive, radii = self._of_group("adaptive"), self._of_group(self._radius)
+        names = self._names() if any(adaptive) else adaptive
+        rows = [
+            (p, g, rho, self._scale(p, name) if adapts else None)
+            for p, g, rho, adapts, name in zip(
+                self._parameters(), task, radii, adaptive, names, strict=True
+            )
+            if g is not None
+        ]
+        scaled = [g if scale is None else scale * g for _, g, _, scale in rows]
+        length = grads.norm(scaled) + self._eps
         if not 0 < length < math.inf:  # zero gradients and eps; or weights too large for T
             return []
         # In this order T^2 g need not be representable.
-        scaled_moves = [(p, e * (factor * rho / length), scale) for p, e, scale, rho in moves]
-        return [(p, e if scale is None else scale * e) for p, e, scale in scaled_moves]
+        e = torch._foreach_mul(scaled, [factor * rho / length for _, _, rho, _ in rows])
+        scales = [scale for *_, scale in rows]
+        return [
+            (p, x if scale is None else scale * x)
+            for (p, *_), x, scale in zip(rows, e, scales, strict=True)
+        ]
 
     def _second_request(self) -> Pass:
         return Pass(perturbed=True, adversarial=self._full)
@@ -180,9 +175,9 @@ class ASAM(SAM):
         self._eta = eta if form == "authors" else None
         super().__init__(params, base_optimizer, rho=rho, eps=eps, adaptive=True, **options)
 
-    def _scale(self, parameter: Tensor, adaptive: bool, name: str) -> Tensor | None:
-        if not adaptive or self._eta is None:
-            return super()._scale(parameter, adaptive, name)
+    def _scale(self, parameter: Tensor, name: str) -> Tensor | None:
+        if self._eta is None:
+            return super()._scale(parameter, name)
         if parameter.ndim > 1 or name.rpartition(".")[2] == "weight":
             return parameter.detach().abs() + self._eta
         return None

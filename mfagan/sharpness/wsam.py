@@ -99,10 +99,17 @@ class WSAM(Ascent):
         # The learning rate is read before the base step, which is where schedules have set it.
         rates = [float(rate) for rate in self._of_group("lr")]
         self._descend(full)
-        with torch.no_grad():
-            for p, s, rate in zip(self._parameters(), sharpness, rates, strict=True):
-                if s is not None:
-                    p.sub_(s, alpha=rate * self._alpha)
+        rows = [
+            (p, s, rate)
+            for p, s, rate in zip(self._parameters(), sharpness, rates, strict=True)
+            if s is not None
+        ]
+        if rows:
+            with torch.no_grad():
+                terms = torch._foreach_mul(
+                    [s for _, s, _ in rows], [-r * self._alpha for *_, r in rows]
+                )
+                torch._foreach_add_([p for p, *_ in rows], terms)
 
     def _clipped(self, gradients: Gradients) -> Gradients:
         return grads.clip(gradients, self._max_norm) if self._clip_clean else gradients
