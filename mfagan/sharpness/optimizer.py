@@ -235,6 +235,7 @@ class SharpnessOptimizer(Optimizer, abc.ABC):
         closures: Sequence[Closure],
         *,
         perturbed: bool = False,
+        adversarial: bool = True,
         task_alone: bool = False,
         inputs: Sequence[Tensor] | None = None,
     ) -> MainPass | None:
@@ -243,6 +244,7 @@ class SharpnessOptimizer(Optimizer, abc.ABC):
         Args:
             closures: all of the step's.
             perturbed: the weights have been moved.
+            adversarial: with the adversarial loss.
             task_alone: the task gradient is needed apart from the adversarial one.
             inputs: parameters whose task gradient is wanted; None for all.
         """
@@ -251,25 +253,26 @@ class SharpnessOptimizer(Optimizer, abc.ABC):
         rest: Gradients | None = None
         seen: list[Losses] = []
         finite = True
+        request = Pass(main=True, perturbed=perturbed, adversarial=adversarial)
         with self._passing(main=True):
             for closure in closures:
-                losses = self._run(closure, Pass(main=True, perturbed=perturbed))
+                losses = self._run(closure, request)
                 seen.append(losses.figures())
                 finite = finite and losses.finite
                 if not finite:  # the rest is only run, so that it can be reported
                     continue
                 weighed = losses.weight * losses.task
-                adversarial = losses.adversarial
-                if adversarial is not None:
-                    adversarial = losses.weight * adversarial
+                other = losses.adversarial if adversarial else None
+                if other is not None:
+                    other = losses.weight * other
                 del losses  # the outputs would be kept for the whole of the backward pass
-                if adversarial is None:
+                if other is None:
                     task = grads.backward(weighed, parameters, task, inputs=inputs)
                 elif task_alone:
                     task = grads.backward(weighed, parameters, task, inputs=inputs, retain=True)
-                    rest = grads.backward(adversarial, parameters, rest)
+                    rest = grads.backward(other, parameters, rest)
                 else:
-                    task = grads.backward(weighed + adversarial, parameters, task, inputs=inputs)
+                    task = grads.backward(weighed + other, parameters, task, inputs=inputs)
         norm = math.nan
         if finite:
             assert task is not None

@@ -269,7 +269,12 @@ class Mixed(RandomPerturbation, TwoPasses):
     def _split_step(self, closures: list[Closure]) -> Losses | None:
         moved = processes.rank() % 2 == 1
         with self._moved(self._random_moves() if moved else []):
-            found = self._main_pass(closures, perturbed=moved, task_alone=not self._full)
+            found = self._main_pass(
+                closures,
+                perturbed=moved,
+                adversarial=self._full or not moved,
+                task_alone=not self._full,
+            )
         if found is None:
             return None
         # Of the mean over all processes, half have one kind of gradient and half the other.
