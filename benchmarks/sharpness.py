@@ -16,18 +16,20 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
+import itertools
 import json
 import math
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 os.environ.setdefault("KINETO_LOG_LEVEL", "9")  # the profiler tells stderr that it starts
 
 import torch
-from step_cost import Ratio, Step, interleaved, own_share, peak_bytes
+from cheaper_wsam import HalfBatch, LastLayers
+from step_cost import Ratio, Step, interleaved, keep_memory, own_share, peak_bytes
 from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils import parametrize
@@ -35,8 +37,11 @@ from torch.optim import Adam
 
 from latency.commandline import Parser, add_common_flags, positive_int, run
 from mfagan.architecture import MfaArchitecture, parse
+from mfagan.config import LossConfig, TrainConfig
 from mfagan.discriminator import PatchDiscriminator, PatchGanArchitecture
+from mfagan.gan_stage import GanStage
 from mfagan.generator import Generator
+from mfagan.generator_optimizers import OptimizerChoice
 from mfagan.losses import relativistic_discriminator_loss, relativistic_generator_loss
 from mfagan.sharpness import (
     ARWP,
@@ -55,6 +60,7 @@ from mfagan.sharpness import (
     Plain,
     SharpnessOptimizer,
 )
+from mfagan.stages import Batch
 
 ARCHITECTURE = "mfa_x4_w48_c4-4-4-4_s0-0-0-0"
 BATCH, SIZE = 4, 32
@@ -160,6 +166,46 @@ def our_step(
     return step
 
 
+def half_batch_step(architecture: MfaArchitecture, data: Data) -> Step:
+    """Return a step of WSAM whose second pass is on half of the batch."""
+    generator = _generator(architecture)
+    optimizer = HalfBatch(generator.parameters(), Adam, model=generator, **ADAM)
+    pairs = zip(data.lr.chunk(2), data.hr.chunk(2), strict=True)
+    closures = [_part(generator, lr, hr) for lr, hr in pairs]
+    return lambda: _take(optimizer, closures)
+
+
+def _part(generator: Generator, lr: Tensor, hr: Tensor) -> Closure:
+    return lambda _: Losses(task=F.l1_loss(generator(lr), hr), weight=0.5)
+
+
+def _take(optimizer: SharpnessOptimizer, closures: Sequence[Closure]) -> None:
+    optimizer.step(closures)
+
+
+def stage_step(features: int, architecture: MfaArchitecture, data: Data, method: str) -> Step:
+    """Return a whole step of mfagan's own adversarial stage, figures and precautions included."""
+    choice = OptimizerChoice(method=method, config=TrainConfig(), steps=1000)
+    stage = GanStage(
+        "gan",
+        _generator(architecture),
+        teacher=None,
+        discriminator=PatchDiscriminator(PatchGanArchitecture(features=features)),
+        optimizer=choice,
+        losses=LossConfig(adversarial_weight=ADVERSARIAL_WEIGHT),
+        learning_rate=GAN_ADAM["lr"],
+        seed=0,
+        autocast=False,
+    )
+    batch = Batch(lr=data.lr, hr=data.hr)
+    steps = itertools.count()
+    return lambda: _train(stage, batch, next(steps))
+
+
+def _train(stage: GanStage, batch: Batch, step: int) -> None:
+    stage.step(batch, step)
+
+
 def their_step(method: str, architecture: MfaArchitecture, data: Data, **options: Any) -> Step:
     """Return a step of pytorch-optimizer's SAM or WSAM on the pixel loss, as its pages tell.
 
@@ -170,8 +216,7 @@ def their_step(method: str, architecture: MfaArchitecture, data: Data, **options
         import pytorch_optimizer
     except ModuleNotFoundError as error:
         raise FileNotFoundError(
-            "pytorch-optimizer is needed for the comparison; install it with "
-            "pip install --no-deps pytorch-optimizer"
+            "pytorch-optimizer is needed for the comparison: pip install 'mfagan[benchmarks]'"
         ) from error
     generator = _generator(architecture)
     arguments = [generator] if method == "WSAM" else []
@@ -286,6 +331,10 @@ def generator_contenders(architecture: MfaArchitecture, data: Data) -> dict[str,
             )
             for every in (2, 3, 5)
         },
+        "WSAM half batch": Contender(
+            make=functools.partial(half_batch_step, architecture, data), allowance=5
+        ),
+        "WSAM last layers": Contender(make=ours(LastLayers), allowance=4),
         "ESAM half, beta 1": Contender(make=ours(ESAM, beta=1.0), target=1.90, allowance=2),
         "ESAM half, beta 0.6": Contender(make=ours(ESAM, beta=0.6), target=1.90, allowance=2),
         "SAF": Contender(make=saf, target=1.05, allowance=(LAG + 3) * images),
@@ -308,10 +357,15 @@ def gan_contenders(
     def step(options: dict[str, Any] | None) -> Callable[[], Step]:
         return functools.partial(gan_step, features, architecture, data, options)
 
+    def stage(method: str) -> Callable[[], Step]:
+        return functools.partial(stage_step, features, architecture, data, method)
+
     return {
         BASELINE: Contender(make=step(None)),
         "WSAM decoupled": Contender(make=step({}), target=target, allowance=4),
         "WSAM every 5": Contender(make=step({"every": 5}), cycle=5, allowance=4),
+        "mfagan-train, adam": Contender(make=stage("adam")),
+        "mfagan-train, wsam": Contender(make=stage("wsam"), target=target),
     }
 
 
@@ -393,6 +447,7 @@ def show(title: str, rows: Iterable[Row]) -> None:
 
 def compare(arguments: argparse.Namespace) -> int:
     """Measure and print both tables; 1 when a target is missed."""
+    keep_memory()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
     architecture = parse(ARCHITECTURE)

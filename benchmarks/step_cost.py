@@ -6,6 +6,7 @@ Used by the programs of this folder; torch must have been told its number of thr
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import itertools
 import json
@@ -23,6 +24,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 Step = Callable[[], None]
 """One training step on a network and an optimizer of its own."""
 _WINDOW = "the measured steps"
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +38,18 @@ class Ratio:
 
     wall: float
     cpu: float
+
+
+def keep_memory() -> None:
+    """Ask glibc to keep freed memory, where there is glibc.
+
+    It gives the top of its heap back and takes it anew, page by page, whenever a step happens to
+    end that way: up to 8 % of a step, which follows from what ran before and not from the method.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, 1 << 30)
+        mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
 def interleaved(

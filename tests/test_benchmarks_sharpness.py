@@ -151,5 +151,5 @@ def test_every_contender_takes_its_steps(sharpness, ours):
 def test_the_package_to_compare_with_is_asked_for_in_a_sentence(sharpness, monkeypatch):
     monkeypatch.setitem(sys.modules, "pytorch_optimizer", None)
     data = sharpness.Data.random(4, 8, TINY.scale)
-    with pytest.raises(FileNotFoundError, match="pip install --no-deps pytorch-optimizer"):
+    with pytest.raises(FileNotFoundError, match=r"pip install 'mfagan\[benchmarks\]'"):
         sharpness.generator_contenders(TINY, data)["pytorch-optimizer SAM"].make()
