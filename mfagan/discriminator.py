@@ -7,10 +7,14 @@ Canonical string: `patchgan_n{layers}_f{features}`. Parameters: 2.76 M at 64 fea
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 from torch.nn.utils.parametrizations import spectral_norm
+from torch.optim import Optimizer
 
 from latency.model_file import shown
 
@@ -69,3 +73,30 @@ class PatchDiscriminator(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Map (N, 3, H, W) float in [0, 1], RGB, to patch logits (N, 1, h, w)."""
         return self.layers(image * 2 - 1)
+
+
+@torch.no_grad()
+def advance_spectral_norm(network: nn.Module) -> None:
+    """Make the one power iteration that a forward pass in training mode makes."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d) and parametrize.is_parametrized(module, "weight"):
+            _ = module.weight
+
+
+def remember(network: nn.Module, optimizer: Optimizer) -> Callable[[], None]:
+    """Return a function that puts a network and its optimizer back to what they are now."""
+    tensors = [*network.parameters(), *network.buffers()]
+    known = set(optimizer.state)
+    for values in optimizer.state.values():
+        tensors += [value for value in values.values() if isinstance(value, Tensor)]
+    with torch.no_grad():
+        copies = [tensor.detach().clone() for tensor in tensors]
+
+    @torch.no_grad()
+    def undo() -> None:
+        for tensor, copy in zip(tensors, copies, strict=True):
+            tensor.copy_(copy)
+        for parameter in optimizer.state.keys() - known:  # Adam makes its state at its first step
+            del optimizer.state[parameter]
+
+    return undo

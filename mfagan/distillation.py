@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mfagan.generator import conv
+
+
+@dataclass(frozen=True, kw_only=True)
+class Taught:
+    """The teacher's output and features for one micro-batch."""
+
+    output: Tensor
+    features: list[Tensor]
+
+    def select(self, positions: Tensor | None) -> Taught:
+        """Return those of the samples at some positions, (K,) int64; None for all."""
+        if positions is None:
+            return self
+        return Taught(output=self.output[positions], features=[x[positions] for x in self.features])
 
 
 class FeatureAdaptors(nn.Module):

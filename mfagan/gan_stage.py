@@ -6,21 +6,22 @@ seen to here for D, and by the optimizer itself for the generator.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils import parametrize
-from torch.optim import Adam, Optimizer
+from torch.optim import Adam
 
 from mfagan import processes
 from mfagan.architecture import MfaArchitecture
 from mfagan.checkpoint import About
 from mfagan.config import LossConfig
-from mfagan.discriminator import PatchDiscriminator
-from mfagan.distillation import FeatureAdaptors
+from mfagan.discriminator import PatchDiscriminator, advance_spectral_norm, remember
+from mfagan.distillation import FeatureAdaptors, Taught
 from mfagan.generator import Generator
 from mfagan.generator_optimizers import BETAS, OptimizerChoice
 from mfagan.losses import (
@@ -39,20 +40,6 @@ from mfagan.stages import (
     is_finite,
     per_sample_l1,
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Taught:
-    """The teacher's output and features for one micro-batch."""
-
-    output: Tensor
-    features: list[Tensor]
-
-    def select(self, positions: Tensor | None) -> Taught:
-        """Return those of the samples at some positions, (K,) int64; None for all."""
-        if positions is None:
-            return self
-        return Taught(output=self.output[positions], features=[x[positions] for x in self.features])
 
 
 class GanStage(Stage):
@@ -114,9 +101,9 @@ class GanStage(Stage):
         subnets = self.subnets(step)
         subnet = subnets[step % len(subnets)]
         parts = self.micro_batches(batch)
-        fakes = self._generate(parts, subnet)
+        fakes = self._generate([part.first for part in parts], subnet)
         # D moves before G's losses are known, so it must be able to go back.
-        undo = _remember(self.discriminator, self._discriminator_optimizer)
+        undo = remember(self.discriminator, self._discriminator_optimizer)
         figures = self._train_discriminator(parts, fakes)
         self.discriminator.eval().requires_grad_(False)
         try:
@@ -141,9 +128,11 @@ class GanStage(Stage):
         joint = None
         if self._has_parts(parts):
             # Spectral norm advances once a step, however many forward passes there are.
-            _advance_spectral_norm(self.discriminator)
+            advance_spectral_norm(self.discriminator)
             self.discriminator.eval()
-            joint = self._judge(parts, fakes)
+            batches = [part.first for part in parts]
+            real = self._judge(batches, [batch.hr for batch in batches])
+            joint = _join(real, self._judge(batches, fakes))
         figures: Figures = {}
         for part, fake in zip(parts, fakes, strict=True):
             # Real and fake go through together, for the same reason.
@@ -168,16 +157,14 @@ class GanStage(Stage):
         self._discriminator_optimizer.zero_grad()
         return figures
 
-    def _judge(self, parts: Sequence[MicroBatch], fakes: Sequence[Tensor]) -> JointLogits:
-        """Return D's logits of the whole step, of every process, without gradient."""
-        real, fake = [], []
-        for part, image in zip(parts, fakes, strict=True):
-            with torch.no_grad(), self.precision(part.first):
-                real.append(self.discriminator(part.first.hr).float())
-                fake.append(self.discriminator(image).float())
-        return JointLogits(
-            real=processes.gather(torch.cat(real)), fake=processes.gather(torch.cat(fake))
-        )
+    @torch.no_grad()
+    def _judge(self, batches: Sequence[Batch], images: Sequence[Tensor]) -> list[Tensor]:
+        """Return D's logits of the images of each batch, without gradient."""
+        logits = []
+        for batch, image in zip(batches, images, strict=True):
+            with self.precision(batch):
+                logits.append(self.discriminator(image).float())
+        return logits
 
     def _closures(
         self,
@@ -187,37 +174,62 @@ class GanStage(Stage):
         figures: Figures,
     ) -> list[Closure]:
         """Return the closures of G's step; D stays as it is now."""
-        joints: dict[bool, JointLogits] = {}
+        reals: dict[bool, list[Tensor]] = {}
+        joints: dict[tuple[bool, bool], JointLogits] = {}
 
-        def joint(perturbed: bool) -> JointLogits | None:
-            """Return the logits of the whole step at the weights of a pass, as they are now."""
-            if not self._has_parts(parts):
+        def batches(second: bool) -> list[Batch]:
+            return [part.second if second else part.first for part in parts]
+
+        def real(second: bool) -> list[Tensor]:
+            """Return the logits of each part's ground truth, which no pass of G changes."""
+            if second not in reals:
+                whole = batches(second)
+                reals[second] = self._judge(whole, [batch.hr for batch in whole])
+            return reals[second]
+
+        def joint(request: Pass) -> JointLogits | None:
+            """Return the logits of the whole step at the weights of a pass, as they are now.
+
+            Of selected samples too: compared with means over a selection of its own, each part
+            would have another loss than the whole.
+            """
+            if request.selection is None and not self._has_parts(parts):
                 return None
-            if perturbed not in joints:
-                images = self._generate(parts, subnet) if perturbed else fakes
-                joints[perturbed] = self._judge(parts, images)
-            return joints[perturbed]
+            key = request.perturbed, request.second
+            if key not in joints:
+                whole = batches(request.second)
+                images = self._generate(whole, subnet) if any(key) else fakes
+                joints[key] = _join(real(request.second), self._judge(whole, images))
+            return joints[key]
 
-        return [self._closure(part, subnet, figures, joint) for part in parts]
+        def logits(k: int, request: Pass) -> tuple[Tensor, JointLogits | None]:
+            """Return those of a part's ground truth that a pass asks for, and of the whole step."""
+            own = real(request.second)[k]
+            return own if request.selection is None else own[request.selection], joint(request)
 
-    def _generate(
-        self, parts: Sequence[MicroBatch], subnet: MfaArchitecture | None
-    ) -> list[Tensor]:
-        """Return SR of every part, without gradient."""
+        return [
+            self._closure(
+                part,
+                subnet,
+                figures,
+                functools.partial(logits, k),
+                # Features kept for every part would take what --accumulate is there to save.
+                keep=len(parts) == 1,
+            )
+            for k, part in enumerate(parts)
+        ]
+
+    def _generate(self, batches: Sequence[Batch], subnet: MfaArchitecture | None) -> list[Tensor]:
+        """Return SR of every batch, without gradient."""
         fakes = []
-        for part in parts:
-            with torch.no_grad(), self.precision(part.first):
-                fakes.append(self.run_generator(part.first.lr, subnet).float())
+        for batch in batches:
+            with torch.no_grad(), self.precision(batch):
+                fakes.append(self.run_generator(batch.lr, subnet).float())
         return fakes
 
     def _has_parts(self, parts: Sequence[MicroBatch]) -> bool:
         """Tell whether no forward pass sees the logits of the whole step."""
         return len(parts) > 1 or processes.world_size() > 1
-
-    @torch.no_grad()
-    def _judge_real(self, part: MicroBatch) -> Tensor:
-        with self.precision(part.first):
-            return self.discriminator(part.first.hr).float()
 
     def _teach(self, batch: Batch) -> Taught | None:
         if self.teacher is None:
@@ -231,29 +243,44 @@ class GanStage(Stage):
         part: MicroBatch,
         subnet: MfaArchitecture | None,
         figures: Figures,
-        joint: Callable[[bool], JointLogits | None],
+        logits: Callable[[Pass], tuple[Tensor, JointLogits | None]],
+        *,
+        keep: bool,
     ) -> Closure:
+        """Return the closure of one part.
+
+        Args:
+            part: of the step's data.
+            subnet: that is trained.
+            figures: of the step.
+            logits: D's of a pass's ground truth, and of the whole step where that is needed.
+            keep: let the teacher work once for all passes, and keep what it found until the end.
+        """
         assert isinstance(self.generator, Generator)
         generator, weights = self.generator, self._losses
-        real = self._judge_real(part)
         noted = Terms(figures, part.weight)
         lessons: dict[bool, Taught | None] = {}
 
+        def teach(request: Pass, batch: Batch) -> Taught | None:
+            if not keep:
+                return self._teach(batch)
+            if request.second not in lessons:
+                lessons.clear()  # m-RWP does not come back to its first batch
+                lessons[request.second] = self._teach(part.of(replace(request, selection=None)))
+            lesson = lessons[request.second]
+            return None if lesson is None else lesson.select(request.selection)
+
         def run(request: Pass) -> Losses:
             batch = part.of(request)
-            if request.second not in lessons:  # the teacher works once for all passes
-                whole = part.second if request.second else part.first
-                lessons[request.second] = self._teach(whole)
-            taught = lessons[request.second]
             with self.precision(batch):
                 sr, features = generator.forward_features(batch.lr, subnet)
             sr = sr.float()
             if request.outputs_only:
                 return Losses(task=sr.new_zeros(()), outputs=sr, epoch=batch.epoch)
+            taught = teach(request, batch)
             terms = {"l1": per_sample_l1(sr, batch.hr)}
             task = weights.pixel_weight * terms["l1"]
             if taught is not None:
-                taught = taught.select(request.selection)
                 terms["distill_output"] = per_sample_l1(sr, taught.output)
                 with self.precision(batch):
                     terms["distill_features"] = self.adaptors(features, taught.features)
@@ -268,11 +295,11 @@ class GanStage(Stage):
                 epoch=batch.epoch,
                 weight=part.weight,
             )
-            if request.adversarial and not request.second:
+            if request.adversarial:
                 with self.precision(batch):
                     fake = self.discriminator(sr).float()
-                judged = real if request.selection is None else real[request.selection]
-                loss = relativistic_generator_loss(judged, fake, joint(request.perturbed))
+                real, joint = logits(request)
+                loss = relativistic_generator_loss(real, fake, joint)
                 found["adversarial"] = loss
                 adversarial = weights.adversarial_weight * found["adversarial"]
                 losses = replace(losses, adversarial=adversarial)
@@ -282,28 +309,8 @@ class GanStage(Stage):
         return run
 
 
-@torch.no_grad()
-def _advance_spectral_norm(network: nn.Module) -> None:
-    """Make the one power iteration that a forward pass in training mode makes."""
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d) and parametrize.is_parametrized(module, "weight"):
-            _ = module.weight
-
-
-def _remember(network: nn.Module, optimizer: Optimizer) -> Callable[[], None]:
-    """Return a function that puts a network and its optimizer back to what they are now."""
-    tensors = [*network.parameters(), *network.buffers()]
-    known = set(optimizer.state)
-    for values in optimizer.state.values():
-        tensors += [value for value in values.values() if isinstance(value, Tensor)]
-    with torch.no_grad():
-        copies = [tensor.detach().clone() for tensor in tensors]
-
-    @torch.no_grad()
-    def undo() -> None:
-        for tensor, copy in zip(tensors, copies, strict=True):
-            tensor.copy_(copy)
-        for parameter in optimizer.state.keys() - known:  # Adam makes its state at its first step
-            del optimizer.state[parameter]
-
-    return undo
+def _join(real: Sequence[Tensor], fake: Sequence[Tensor]) -> JointLogits:
+    """Return the logits of a whole step, over all parts and processes."""
+    return JointLogits(
+        real=processes.gather(torch.cat(list(real))), fake=processes.gather(torch.cat(list(fake)))
+    )

@@ -213,14 +213,18 @@ class Terms:
         self._perturbed = False
 
     def record(self, request: Pass, terms: Mapping[str, Tensor]) -> None:
-        """Add the terms of the main pass; of the first whole perturbed one, only the first."""
+        """Add the terms of the main pass; of the first whole perturbed one, only the first.
+
+        Its name says what it is of: `task_perturbed` of the same samples, `task_other` of m-RWP's
+        other batch, which must not be compared with `task`.
+        """
         if request.main:
             for name, term in terms.items():
                 self._add(name, term)
         elif request.selection is None and not self._perturbed:
             self._perturbed = True
             name = next(iter(terms))
-            self._add(f"{name}_perturbed", terms[name])
+            self._add(f"{name}_{'other' if request.second else 'perturbed'}", terms[name])
 
     def _add(self, name: str, term: Tensor) -> None:
         self._figures[name] = self._figures.get(name, 0.0) + self._weight * term.item()

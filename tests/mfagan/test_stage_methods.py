@@ -3,10 +3,12 @@
 import copy
 import dataclasses
 import math
+import weakref
 
 import pytest
 import torch
 
+from mfagan import gan_stage as gan_stage_module
 from mfagan.architecture import parse
 from mfagan.config import METHODS, DataConfig, LossConfig, OptimizerConfig, RunConfig, TrainConfig
 from mfagan.discriminator import PatchDiscriminator, PatchGanArchitecture
@@ -27,10 +29,10 @@ SPACE = SearchSpace(widths=(4, 6), modules=(1, 2), convolutions=(2,), branches=(
 OPTIMIZER = OptimizerConfig(consistency_start=0, saf_lag=1, rho=0.05, sigma=0.02)
 
 
-def choice(method):
-    optimizer = OPTIMIZER
-    if method == "full":
-        method, optimizer = "wsam", dataclasses.replace(OPTIMIZER, perturb="full")
+def choice(method, **options):
+    """A method's choice; `sam full` is SAM that perturbs the adversarial loss too."""
+    method, _, full = method.partition(" ")
+    optimizer = dataclasses.replace(OPTIMIZER, perturb=full or "task", **options)
     config = TrainConfig(
         optimizer=optimizer, data=DataConfig(fixed_crops=16), run=RunConfig(seed=3)
     )
@@ -153,16 +155,19 @@ def test_every_method_takes_steps_and_its_state_continues(make, method):
         assert is_finite(figures)
     assert not same(before, tensors(stage))
     two_passes = method in {"wsam", "sam", "asam", "esam", "mrwp", "marwp"}
-    assert any(name.endswith("_perturbed") for name in figures) == two_passes
+    other = method in {"mrwp", "marwp"}  # of another batch than the figure without the ending
+    found = [name for name in figures if name.endswith(("_perturbed", "_other"))]
+    name = "task" if make is gan_stage else "l1"
+    assert found == [f"{name}_{'other' if other else 'perturbed'}"] * two_passes
     assert ("distance" in figures) == (method in {"saf", "mesa"})
-    other = make(method)
-    for name, network in other.networks.items():
+    twin = make(method)
+    for name, network in twin.networks.items():
         network.load_state_dict(stage.networks[name].state_dict())
-    for name, optimizer in other.optimizers.items():
+    for name, optimizer in twin.optimizers.items():
         optimizer.load_state_dict(copy.deepcopy(stage.optimizers[name].state_dict()))
-    for each in (stage, other):
+    for each in (stage, twin):
         each.step(batch(each, epoch=3, seed=8), 3)
-    assert same(tensors(stage), tensors(other))
+    assert same(tensors(stage), tensors(twin))
 
 
 def used_gradients(stage, data, step):
@@ -181,9 +186,18 @@ def used_gradients(stage, data, step):
     return found, figures
 
 
+IN_PARTS = ("wsam", "esam", "mesa", "rwp", "mrwp", "adam")
+TWO_PASSES = ("wsam", "sam", "asam", "esam", "mrwp", "marwp")
+
+
 @pytest.mark.parametrize("accumulate", [2, 3])
-@pytest.mark.parametrize("method", ["wsam", "full", "esam", "mesa", "rwp", "mrwp", "adam"])
-@pytest.mark.parametrize("make", [gan_stage, pixel_stage])
+@pytest.mark.parametrize(
+    ("make", "method"),
+    [
+        *((pixel_stage, method) for method in IN_PARTS),
+        *((gan_stage, method) for method in (*IN_PARTS, *(f"{name} full" for name in TWO_PASSES))),
+    ],
+)
 def test_a_batch_in_parts_gives_the_gradients_of_the_whole(make, method, accumulate):
     whole, parts = make(method), make(method, accumulate)
     expected, one = used_gradients(whole, batch(whole, epoch=1), 3)
@@ -196,6 +210,65 @@ def test_a_batch_in_parts_gives_the_gradients_of_the_whole(make, method, accumul
             assert (x is None) == (y is None)
             if x is not None:
                 torch.testing.assert_close(y, x, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("mix", [0.5, 1.0])
+@pytest.mark.parametrize("method", ["mrwp", "mrwp full", "marwp", "marwp full"])
+def test_mixing_without_noise_and_twice_the_same_batch_is_adam(method, mix):
+    """All of the adversarial loss too, whether it is taken at the clean weights or in both."""
+    plain, mixed = gan_stage("adam"), gan_stage("", optimizer=choice(method, mix=mix, sigma=0.0))
+    data = batch(plain)
+    twice = dataclasses.replace(data, lr=data.lr.repeat(2, 1, 1, 1), hr=data.hr.repeat(2, 1, 1, 1))
+    twice = dataclasses.replace(twice, samples=data.samples.repeat(2))
+    (expected, _), (found, _) = used_gradients(plain, data, 3), used_gradients(mixed, twice, 3)
+    for x, y in zip(expected[-1], found[-1], strict=True):
+        assert (x is None) == (y is None)
+        if x is not None:
+            torch.testing.assert_close(y, x, rtol=1e-4, atol=1e-7)
+
+
+def test_selected_samples_are_judged_beside_the_whole_batch():
+    """The relativistic means of ESAM's descent are of the step, not of the selection."""
+    stage = gan_stage("esam full")
+    means, loss = [], gan_stage_module.relativistic_generator_loss
+
+    def noted(real, fake, joint):
+        means.append((len(real), joint and (len(joint.real), len(joint.fake))))
+        return loss(real, fake, joint)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gan_stage_module, "relativistic_generator_loss", noted)
+        assert is_finite(stage.step(batch(stage), 0))
+    assert means == [(4, None), (2, (4, 4))]
+
+
+@pytest.mark.parametrize(("accumulate", "kept"), [(1, True), (2, False)])
+def test_the_teachers_features_are_kept_for_all_passes_of_a_whole_batch_alone(accumulate, kept):
+    stage = gan_stage("wsam full", accumulate)
+    alive, most, forward = [], [], stage.teacher.forward_features
+
+    def noted(lr):
+        output, features = forward(lr)
+        alive.extend(map(weakref.ref, features))
+        most.append(sum(each() is not None for each in alive))
+        return output, features
+
+    stage.teacher.forward_features = noted
+    assert is_finite(stage.step(batch(stage), 0))
+    assert len(most) == (1 if kept else 2 * accumulate)
+    assert set(most) == {2}  # those of one batch, of two blocks
+
+
+@pytest.mark.parametrize("method", ["wsam full", "mrwp full", "esam full"])
+def test_ground_truth_is_judged_once_for_all_passes(method):
+    stage = gan_stage(method, accumulate=2)
+    data, seen = batch(stage), []
+    stage.discriminator.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].clone()))
+    assert is_finite(stage.step(data, 0))
+    for part in data.hr.split(2):
+        times = sum(torch.equal(each, part) for each in seen)
+        second = method == "mrwp full" and not any(map(part.equal, data.hr[:4].split(2)))
+        assert times == (1 if second else 2)  # D's own step judges the first batch as it was then
 
 
 @pytest.mark.parametrize("loss", [relativistic_discriminator_loss, relativistic_generator_loss])
