@@ -137,7 +137,7 @@ class OptimizerConfig:
         1, "the second pass is made on every so many-th step only", least=1
     )
     rho: float = option(
-        0.005, "radius of SAM, ASAM, WSAM and ESAM; ASAM's is 0.05 unless given", least=0
+        0.02, "radius of SAM, ASAM, WSAM and ESAM; ASAM's is 0.05 unless given", least=0
     )
     gamma: float = option(0.5, "weight of WSAM's sharpness term, below 1", least=0, most=0.99)
     wsam: str = option(
@@ -149,7 +149,7 @@ class OptimizerConfig:
     esam_gamma: float = option(
         0.5, "share of the samples that ESAM descends with", least=0.01, most=1
     )
-    sigma: float = option(0.002, "strength of the RWP family's noise", least=0)
+    sigma: float = option(0.005, "strength of the RWP family's noise", least=0)
     sigma_increase: float = option(
         0.0, "sigma ends at 1 plus so many times its start, along a cosine", least=0
     )

@@ -47,9 +47,11 @@ class ESAM(Ascent):
             none is left is skipped, with a warning.
         eps: keeps the division by the norm finite.
         adaptive: T = |w|, see `Ascent`.
-        noise: by step and parameter name, whether the tensor is active at that step (bool), or the
-            uniform number that decides it (inactive above beta); None draws by `seed`. The authors
-            draw at the end of a step what decides the next one.
+        noise: by step and parameter name, what decides whether the tensor is active at that step;
+            None draws by `seed`. A bool or integer (Python, numpy, torch) is a mask, where 1 is
+            active; a float from 0 to 1 is a uniform number, inactive above beta; None is active.
+            The authors draw at the end of step k what decides step k + 1: `noise(k + 1, name)` is
+            what they drew at the end of step k, and `noise(0, name)` may be None.
         seed: of the active tensors.
         **options: `model`, `batch_norm`, `perturb`, `every`, `max_norm`, and of the base optimizer.
     """
@@ -59,7 +61,7 @@ class ESAM(Ascent):
         params: Iterable[Any],
         base_optimizer: Callable[..., Optimizer],
         *,
-        rho: float = 0.005,
+        rho: float = 0.02,
         beta: float = 0.6,
         gamma: float = 0.5,
         selection: str = "top",
@@ -120,9 +122,20 @@ class ESAM(Ascent):
             drawn = torch.rand(len(parameters), generator=generator, dtype=torch.float64).tolist()
         return [p for p, u in zip(parameters, drawn, strict=True) if self._is_active(u)]
 
-    def _is_active(self, drawn: Tensor | float | bool) -> bool:
-        value = drawn.item() if hasattr(drawn, "item") else drawn
-        return value if isinstance(value, bool) else value <= self._beta
+    def _is_active(self, drawn: Tensor | float | None) -> bool:
+        if drawn is None:
+            return True
+        value: Any = drawn
+        if hasattr(value, "item") and math.prod(value.shape) == 1:
+            value = value.item()
+        if isinstance(value, int) and value in (0, 1):
+            return bool(value)
+        if isinstance(value, float) and 0 <= value <= 1:
+            return value <= self._beta
+        raise ValueError(
+            "ESAM's noise must be a mask (a bool, or the integer 0 or 1), a uniform number (a "
+            f"float from 0 to 1) or None for each tensor, got {drawn!r}"
+        )
 
     def _select(self, closures: Sequence[Closure], before: Sequence[Tensor]) -> list[Tensor | None]:
         """Return the positions of the samples to descend with, for each closure; None for all."""

@@ -74,8 +74,11 @@ def add_(into: Gradients, other: Gradients | None, factor: float = 1.0) -> Gradi
 
 
 def clip(gradients: Gradients, max_norm: float | None) -> Gradients:
-    """Return gradients of at most a norm, as `torch.nn.utils.clip_grad_norm_` scales them."""
-    if max_norm is None:
+    """Return gradients of at most a norm, as `torch.nn.utils.clip_grad_norm_` scales them.
+
+    They are copies only where they had to be scaled.
+    """
+    factor = 1.0 if max_norm is None else max_norm / (norm(gradients) + 1e-6)
+    if not factor < 1:
         return gradients
-    factor = min(1.0, max_norm / (norm(gradients) + 1e-6))
     return [None if g is None else g * factor for g in gradients]

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from mfagan import processes
 
-Noise = Callable[[int, str], Tensor | float | bool]
-"""Noise from outside, by step (from 0) and parameter name."""
+Noise = Callable[[int, str], Tensor | float | bool | None]
+"""Noise from outside, by step (from 0) and parameter name; ESAM's alone may be None."""
 
 
 class Randomness:

@@ -43,7 +43,7 @@ class RandomPerturbation(SharpnessOptimizer):
     Args:
         params: see `SharpnessOptimizer`; a group may have its own `sigma`.
         base_optimizer: see `SharpnessOptimizer`.
-        sigma: strength; 0.001 to 0.005 suits small super-resolution networks (0.01 in the paper).
+        sigma: strength; 0.002 to 0.01 suits small super-resolution networks (0.01 in the paper).
         increase: sigma ends at (1 + increase) times its start.
         total_steps: over which it rises.
         eta: weight of F, 0 leaves it out.
@@ -180,7 +180,7 @@ class RWP(OnePass):
         params: Iterable[Any],
         base_optimizer: Callable[..., Optimizer],
         *,
-        sigma: float = 0.002,
+        sigma: float = 0.005,
         **options: Any,
     ) -> None:
         _refuse_fisher(options)
@@ -195,7 +195,7 @@ class ARWP(OnePass):
         params: Iterable[Any],
         base_optimizer: Callable[..., Optimizer],
         *,
-        sigma: float = 0.002,
+        sigma: float = 0.005,
         eta: float = 0.1,
         beta: float = 0.99,
         **options: Any,
@@ -213,7 +213,9 @@ class Mixed(RandomPerturbation, TwoPasses):
 
     With `split`, half of the work is done by each of two processes: those of even rank take step 1
     and those of odd rank step 2, on batches of their own, and buffers are those of the first. Every
-    process then has one batch per step, and none waits for the other's pass.
+    process then has one batch per step, and none waits for the other's pass. So closures must not
+    communicate then: those of even rank are asked for the adversarial loss and those of odd rank
+    are not, and one that gathers logits over the processes would wait for ever.
 
     Args:
         params: see `RandomPerturbation`.
@@ -302,7 +304,7 @@ class MRWP(Mixed):
         params: Iterable[Any],
         base_optimizer: Callable[..., Optimizer],
         *,
-        sigma: float = 0.002,
+        sigma: float = 0.005,
         **options: Any,
     ) -> None:
         _refuse_fisher(options)
@@ -317,7 +319,7 @@ class MARWP(Mixed):
         params: Iterable[Any],
         base_optimizer: Callable[..., Optimizer],
         *,
-        sigma: float = 0.002,
+        sigma: float = 0.005,
         eta: float = 0.1,
         beta: float = 0.99,
         **options: Any,

@@ -26,8 +26,8 @@ from mfagan.sharpness.two_passes import TwoPasses
 class Ascent(TwoPasses):
     """A method that climbs by rho along the gradient: SAM, ASAM, WSAM, ESAM.
 
-    e = rho * T^2 g / (|T g| + eps), one norm over all groups; T is 1, or |w| element by element in
-    a group whose `adaptive` is true.
+    e = rho * T^2 g / (|T g| + eps), one norm over all groups but those whose rho is 0, which stay
+    where they are; T is 1, or |w| element by element in a group whose `adaptive` is true.
 
     `rho` is the radius, also in a group; around Adadelta, which has one of its own in its groups,
     it is kept there as `ascent_rho`.
@@ -65,7 +65,7 @@ class Ascent(TwoPasses):
         return parameter.detach().abs()
 
     def _moves(self, task: Gradients, *, factor: float = 1.0) -> Moves:
-        """Return e for each parameter that has a gradient.
+        """Return e for each parameter that has a gradient and a radius.
 
         Args:
             task: gradient to climb along, of this process.
@@ -78,11 +78,12 @@ class Ascent(TwoPasses):
             for p, g, rho, adapts, name in zip(
                 self._parameters(), task, radii, adaptive, names, strict=True
             )
-            if g is not None
+            if g is not None and rho > 0
         ]
         scaled = [g if scale is None else scale * g for _, g, _, scale in rows]
         length = grads.norm(scaled) + self._eps
-        if not 0 < length < math.inf:  # zero gradients and eps; or weights too large for T
+        # Zero gradients and eps; or weights too large for T.
+        if not rows or not 0 < length < math.inf:
             return []
         # In this order T^2 g need not be representable.
         e = torch._foreach_mul(scaled, [factor * rho / length for _, _, rho, _ in rows])
@@ -106,7 +107,7 @@ class SAM(Ascent):
     Args:
         params: see `TwoPasses`; a group may have its own `rho` and `adaptive`.
         base_optimizer: see `TwoPasses`.
-        rho: radius; 0.002 to 0.02 suits small super-resolution networks (0.05 in the paper).
+        rho: radius; 0.01 to 0.05 suits small super-resolution networks (0.05 in the paper).
         eps: keeps the division by the norm finite.
         adaptive: T = |w|, as ASAM in davda54/sam; wants a radius ten times as large.
         **options: `model`, `batch_norm`, `perturb`, `every`, `max_norm`, and of the base optimizer.
@@ -117,7 +118,7 @@ class SAM(Ascent):
         params: Iterable[Any],
         base_optimizer: Callable[..., Optimizer],
         *,
-        rho: float = 0.005,
+        rho: float = 0.02,
         eps: float = 1e-12,
         adaptive: bool = False,
         **options: Any,

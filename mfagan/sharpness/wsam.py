@@ -32,7 +32,7 @@ class WSAM(Ascent):
     Args:
         params: see `TwoPasses`; a group may have its own `rho` and `adaptive`.
         base_optimizer: see `TwoPasses`; it must have a learning rate.
-        rho: radius of the perturbation; 0.002 to 0.02 suits small super-resolution networks.
+        rho: radius of the perturbation; 0.01 to 0.05 suits small super-resolution networks.
         gamma: weight of the sharpness, 0 <= gamma < 1.
         decoupled: how the sharpness enters, see above. That form depends on the scale of the loss.
         max_norm: clip g, a + g and g' to this norm, before mixing; nothing is clipped after it.
@@ -48,7 +48,7 @@ class WSAM(Ascent):
         params: Iterable[Any],
         base_optimizer: Callable[..., Optimizer],
         *,
-        rho: float = 0.005,
+        rho: float = 0.02,
         gamma: float = 0.5,
         decoupled: bool = True,
         max_norm: float | None = None,
@@ -90,8 +90,9 @@ class WSAM(Ascent):
 
     def _mix(self, clean: MainPass, found: Gradients) -> None:
         task = self._average(clean.task)
-        full = task if clean.rest is None else grads.add_(self._average(clean.rest), task)
-        task, full = self._clipped(task), self._clipped(full)
+        full = None if clean.rest is None else grads.add_(self._average(clean.rest), task)
+        task = self._clipped(task)
+        full = task if full is None else self._clipped(full)
         sharpness = grads.add_(grads.clip(self._average(found), self._max_norm), task, -1)
         if not self._decoupled:
             self._descend(grads.add_(full, sharpness, self._alpha))

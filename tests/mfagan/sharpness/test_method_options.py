@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from mfagan.sharpness import ARWP, ASAM, ESAM, MARWP, MESA, MRWP, RWP, SAF, SAM, WSAM, Losses
+from mfagan.sharpness import gradients as grads
 
 NAN, INFINITY = float("nan"), float("inf")
 
@@ -132,13 +133,42 @@ def test_a_gradient_that_is_not_finite_is_told_though_the_loss_is(perturbed):
     assert not optimizer.state_dict()["state"]
 
 
-def test_a_group_can_stay_out_of_the_ascent():
+@pytest.mark.parametrize("decoupled", [False, True])
+def test_a_group_can_stay_out_of_the_ascent_and_of_its_norm(decoupled):
+    """The others climb as far as without it; its own gradient may differ where they have got to."""
     closure = Watched()
     moving, still, _ = closure.parameters
     groups = [{"params": [moving], "rho": 0.1}, {"params": [still], "rho": 0.0}]
-    WSAM(groups, torch.optim.SGD, lr=0.1).step(closure)
-    assert not torch.equal(closure.seen[1][0], closure.seen[0][0])
-    assert torch.equal(closure.seen[1][1], closure.seen[0][1])
+    product = moving.detach(), still.detach()
+
+    def coupled(request):
+        return Losses(task=closure(request).task + (moving * still).sum())
+
+    x, y = (p.clone() for p in product)
+    optimizer = WSAM(groups, torch.optim.SGD, lr=0.1, gamma=0.8, decoupled=decoupled)
+    optimizer.step(coupled)
+    first, second = closure.seen
+    assert (second[0] - first[0]).norm().item() == pytest.approx(0.1, rel=1e-5)
+    assert torch.equal(second[1], first[1])
+    e = second[0] - first[0]
+    # Either form is w - lr * (g + 4 * (g' - g)) around SGD without momentum.
+    torch.testing.assert_close(moving.detach(), x - 0.1 * (2 * x + y + 4 * 2 * e))
+    torch.testing.assert_close(still.detach(), y - 0.1 * (2 * y + x + 4 * e))
+
+
+def test_gradients_are_clipped_once_and_copied_only_where_they_are_scaled(monkeypatch):
+    gradients = [torch.tensor([3.0, 0.0]), None, torch.tensor([4.0])]
+    assert all(a is b for a, b in zip(grads.clip(gradients, 6.0), gradients, strict=True))
+    first, nothing, last = grads.clip(gradients, 1.0)
+    torch.testing.assert_close((first[0], last[0]), (torch.tensor(0.6), torch.tensor(0.8)))
+    assert nothing is None
+    assert gradients[0][0] == 3  # it is left as it was
+
+    calls, clip = [], grads.clip
+    monkeypatch.setattr(grads, "clip", lambda g, n: calls.append(n) or clip(g, n))
+    closure = Watched()
+    WSAM(closure.parameters, torch.optim.SGD, lr=0.1, max_norm=1e-3).step(closure)
+    assert len(calls) == 2  # g and g'; there is no adversarial gradient
 
 
 @pytest.mark.parametrize("method", [SAF, MESA, RWP])
