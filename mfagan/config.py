@@ -136,9 +136,8 @@ class OptimizerConfig:
     sharpness_every: int = option(
         1, "the second pass is made on every so many-th step only", least=1
     )
-    rho: float = option(
-        0.02, "radius of SAM, ASAM, WSAM and ESAM; ASAM's is 0.05 unless given", least=0
-    )
+    rho: float = option(0.02, "radius of SAM, WSAM and ESAM", least=0)
+    asam_rho: float = option(0.05, "radius of ASAM, in units of the weights", least=0)
     gamma: float = option(0.5, "weight of WSAM's sharpness term, below 1", least=0, most=0.99)
     wsam: str = option(
         "decoupled", "how WSAM's sharpness term enters", choices=("decoupled", "coupled")
@@ -163,10 +162,6 @@ class OptimizerConfig:
     mesa_decay: float = option(
         0.9998, "decay of the averaged weights that MESA compares with", least=0, most=0.999999
     )
-
-
-METHOD_DEFAULTS: Mapping[str, Mapping[str, float]] = {"asam": {"rho": 0.05}}
-"""Options whose default depends on `generator_optimizer`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,9 +234,6 @@ def resolve(*layers: Values, flags: Values | None = None) -> TrainConfig:
                     value,
                     said="--" + key.replace("_", "-") if layer is flags else key,
                 )
-    optimizer = merged["optimizer"]
-    for key, value in METHOD_DEFAULTS.get(optimizer.get("generator_optimizer", ""), {}).items():
-        optimizer.setdefault(key, value)
     return TrainConfig(**{name: known[name](**values) for name, values in merged.items()})
 
 

@@ -83,7 +83,7 @@ class OptimizerChoice:
         kinds: dict[str, tuple[Callable[..., SharpnessOptimizer], dict[str, Any]]] = {
             "adam": (Plain, {}),
             "sam": (SAM, ascent),
-            "asam": (ASAM, ascent),
+            "asam": (ASAM, {**ascent, "rho": config.asam_rho}),
             "wsam": (
                 WSAM,
                 {**ascent, "gamma": config.gamma, "decoupled": config.wsam == "decoupled"},

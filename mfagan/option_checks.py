@@ -20,11 +20,12 @@ _ADVERSARIAL = {
 }
 _ASCENT = {"sam", "asam", "wsam", "esam"}
 _RANDOM = {"rwp", "arwp", "mrwp", "marwp"}
-_TWO_PASSES = _ASCENT | {"mrwp", "marwp"}
+_PAIRS = {"mrwp", "marwp"}
+_TWO_PASSES = _ASCENT | _PAIRS
 _METHODS = {
-    "perturb": _TWO_PASSES,
     "sharpness_every": _TWO_PASSES,
-    "rho": _ASCENT,
+    "rho": {"sam", "wsam", "esam"},
+    "asam_rho": {"asam"},
     "gamma": {"wsam"},
     "wsam": {"wsam"},
     "esam_beta": {"esam"},
@@ -38,7 +39,8 @@ _METHODS = {
     "saf_lag": {"saf"},
     "mesa_decay": {"mesa"},
 }
-"""The methods that an option of the generator's optimizer belongs to."""
+"""The methods that an option of the generator's optimizer belongs to; `perturb` is apart."""
+_NO_ADVERSARY = "in a run without an adversarial stage (--gan-steps 0)"
 _TENTHS = 20
 """A stage of fewer steps warms up for one step: for a tenth of its steps at the most."""
 
@@ -56,7 +58,7 @@ def without_effect(config: TrainConfig, given: Values) -> Iterator[tuple[str, st
         (
             schedule.gan_steps == 0,
             _ADVERSARIAL | _DISTILLATION | _TEACHER,
-            "without an adversarial stage (--gan-steps 0)",
+            _NO_ADVERSARY,
         ),
         (untaught, _DISTILLATION | _TEACHER, f"with --teacher {NO_TEACHER}"),
         (from_file, _TEACHER, "with a teacher from a file"),
@@ -64,14 +66,19 @@ def without_effect(config: TrainConfig, given: Values) -> Iterator[tuple[str, st
             (not methods & users, {name}, _unused(config, users))
             for name, users in _METHODS.items()
         ),
-        (optimizer.gamma == 0 and methods & _ASCENT == {"wsam"}, {"rho"}, "with --gamma 0"),
-        (optimizer.rho == 0 and not methods & _RANDOM, {"gamma", "wsam"}, "with --rho 0"),
-        (optimizer.consistency == 0, {"consistency_start", "saf_lag"}, "with --consistency 0"),
+        (not schedule.gan_steps, {"perturb"}, _NO_ADVERSARY),
         (
-            optimizer.perturb == "full" and not schedule.gan_steps,
+            optimizer.generator_optimizer not in _TWO_PASSES,
             {"perturb"},
-            "without an adversarial stage (--gan-steps 0)",
+            f"in an adversarial stage with {optimizer.generator_optimizer}; it is an option of "
+            f"{_listed(_TWO_PASSES)}",
         ),
+        *(
+            (bool(zeros), {name}, f"with {' and '.join(sorted(zeros))}")
+            for name, zeros in _switched_off(config).items()
+        ),
+        (optimizer.sigma == 0, {"sigma_increase", "eta"}, "with --sigma 0"),
+        (optimizer.rho == 0, {"esam_beta"}, "with --rho 0"),
         (
             max(steps) < _TENTHS,
             {"warmup_steps"},
@@ -88,10 +95,45 @@ def without_effect(config: TrainConfig, given: Values) -> Iterator[tuple[str, st
 def _unused(config: TrainConfig, users: set[str]) -> str:
     """Return why an option is of no use that belongs to other methods than those in use."""
     if not config.schedule.gan_steps and config.optimizer.generator_optimizer in users:
-        return "without an adversarial stage (--gan-steps 0)"
-    *others, last = sorted(users)
-    listed = f"{', '.join(others)} and {last}" if others else last
-    return f"with {' and '.join(sorted(used_methods(config)))}; it is an option of {listed}"
+        return _NO_ADVERSARY  # but fine-tuning of what it trains goes by it
+    used = " and ".join(sorted(used_methods(config)))
+    return f"with {used}; it is an option of {_listed(users)}"
+
+
+def _listed(methods: set[str]) -> str:
+    *others, last = sorted(methods)
+    return f"{', '.join(others)} and {last}" if others else last
+
+
+def _switched_off(config: TrainConfig) -> dict[str, set[str]]:
+    """Return, by option, the zeros that make its methods in use the base optimizer alone.
+
+    Empty where one of the methods does something, and for an option that is such a zero itself.
+    """
+    optimizer = config.optimizer
+    zeros = {
+        "sam": [("rho", optimizer.rho)],
+        "asam": [("asam_rho", optimizer.asam_rho)],
+        "wsam": [("gamma", optimizer.gamma), ("rho", optimizer.rho)],
+        "rwp": [("sigma", optimizer.sigma)],
+        "arwp": [("sigma", optimizer.sigma)],
+        "mrwp": [("mix", optimizer.mix)],
+        "marwp": [("mix", optimizer.mix)],
+        "saf": [("consistency", optimizer.consistency)],
+        "mesa": [("consistency", optimizer.consistency)],
+    }
+    off = {
+        method: next((name for name, value in options if value == 0), None)
+        for method, options in zeros.items()
+    }
+    found: dict[str, set[str]] = {}
+    adversarial = {optimizer.generator_optimizer}
+    for name, users in {**_METHODS, "perturb": _TWO_PASSES}.items():
+        used = users & (adversarial if name == "perturb" else used_methods(config))
+        reasons = {off.get(method) for method in used}
+        flags = {f"--{reason.replace('_', '-')} 0" for reason in reasons if reason is not None}
+        found[name] = set() if None in reasons or name in reasons else flags
+    return found
 
 
 def used_methods(config: TrainConfig) -> set[str]:
@@ -105,10 +147,11 @@ def refuse_contradictions(config: TrainConfig) -> None:
     """Refuse batches that cannot be made, and SAF where its outputs could not be compared.
 
     Raises:
-        ValueError: more parts than crops in a batch, fewer fixed crops than a batch has, SAF with
+        ValueError: more parts than crops in a batch, fewer fixed crops than a step takes, SAF with
             random crops or with a supernet.
     """
     data, optimizer = config.data, config.optimizer
+    paired = sorted(used_methods(config) & _PAIRS)
     if data.accumulate > data.batch:
         raise ValueError(
             f"--accumulate must be at most the batch of {data.batch}, got {data.accumulate}"
@@ -117,10 +160,14 @@ def refuse_contradictions(config: TrainConfig) -> None:
         raise ValueError(
             f"--fixed-crops must be at least the batch of {data.batch}, got {data.fixed_crops}"
         )
-    flags = {
-        "--generator-optimizer": optimizer.generator_optimizer,
-        "--pixel-optimizer": optimizer.pixel_optimizer,
-    }
+    if paired and 0 < data.fixed_crops < 2 * data.batch:
+        raise ValueError(
+            f"--fixed-crops must be at least twice the batch of {data.batch} with "
+            f"{' and '.join(paired)}, of two batches a step, got {data.fixed_crops}"
+        )
+    flags = {"--pixel-optimizer": optimizer.pixel_optimizer}
+    if config.schedule.gan_steps:
+        flags["--generator-optimizer"] = optimizer.generator_optimizer
     for flag in (flag for flag, method in flags.items() if method == "saf"):
         if not data.fixed_crops:
             raise ValueError(

@@ -123,6 +123,13 @@ def test_differences_name_both_values():
     assert differences(ours, ours) == []
 
 
+@pytest.mark.parametrize("kind", ["generator_optimizer", "pixel_optimizer"])
+def test_asam_has_a_radius_of_its_own_in_every_stage(kind):
+    optimizer = resolve({"optimizer": {kind: "asam", "rho": 0.3}}).optimizer
+    assert (optimizer.rho, optimizer.asam_rho) == (0.3, 0.05)
+    assert resolve({"optimizer": {kind: "asam"}}).optimizer.rho == TrainConfig().optimizer.rho
+
+
 def test_flags_would_not_collide():
     names = [f.name for c in components().values() for f in dataclasses.fields(c)]
     assert len(names) == len(set(names))

@@ -307,6 +307,13 @@ def test_the_whole_loss_can_be_perturbed():
     assert seen.count(3) == 0
 
 
+def test_each_method_climbs_by_its_own_radius():
+    for method, expected in (("sam", 0.3), ("esam", 0.3), ("wsam", 0.3), ("asam", 0.7)):
+        optimizer = choice(method, rho=0.3, asam_rho=0.7)
+        stage = gan_stage(method, optimizer=optimizer)
+        assert [g["rho"] for g in stage.generator_optimizer.param_groups] == [expected, 0.0]
+
+
 def test_adam_is_plain_and_steps_in_between_are_too():
     assert isinstance(gan_stage("adam").generator_optimizer, Plain)
     config = TrainConfig(optimizer=OptimizerConfig(sharpness_every=3))

@@ -45,7 +45,7 @@ def test_resume_needs_the_folder_alone(finished, capsys):
     [
         (["--patch", "9"], "data.patch: 8 -> 9"),
         (["--recipe", "demo"], "network.widths: (4, 6) -> (16, 24, 32)"),
-        (["--config", "{}/c.toml"], "optimizer.rho: 0.005 -> 0.01"),
+        (["--config", "{}/c.toml"], "optimizer.rho: 0.02 -> 0.01"),
         (["--precision", "bf16"], "run.precision: 'fp32' -> 'bf16'"),
         (["--dry-run", "--seed", "3"], "run.seed: 0 -> 3"),
     ],
@@ -206,7 +206,7 @@ def test_values_of_a_file_without_effect_are_warned_of(photos, tmp_path, capsys)
     words = [*TINY, "--data", str(photos), "--out", str(tmp_path / "new"), "--dry-run"]
     assert main([*words, "--config", str(file), "--gamma", "0.3"]) == 0
     lines = [x for x in capsys.readouterr().err.splitlines() if "warning" in x]
-    reason = "has no effect without an adversarial stage (--gan-steps 0)"
+    reason = "has no effect in a run without an adversarial stage (--gan-steps 0)"
     assert sorted(lines) == [
         f"mfagan-train: warning: --gamma {reason}",
         f"mfagan-train: warning: optimizer.rho in '{file}' {reason}",
