@@ -24,6 +24,7 @@ from mfagan.run_folder import RunFolder
 from mfagan.stages import Batch, Stage, is_finite
 from mfagan.stopping import InterruptedRunError as InterruptedRunError
 from mfagan.stopping import Stop
+from mfagan.trainer_state import load_optimizer
 
 if TYPE_CHECKING:
     from mfagan.images import Image
@@ -141,10 +142,9 @@ def _restore_state(
     try:
         for name, network in stage.networks.items():
             network.load_state_dict(state["networks"][name])
-        for name, optimizer in stage.optimizers.items():
-            optimizer.load_state_dict(state["optimizers"][name])
         averaged.network.load_state_dict(state["averaged"])
         step = int(state["step"])
+        saved = {name: state["optimizers"][name] for name in stage.optimizers}
         # States from before the recorder had one of its own hold the best checkpoint alone.
         recorder = dict(state["recorder"] if "recorder" in state else {"best": state["best"]})
     except (RuntimeError, LookupError, ValueError, TypeError, AttributeError) as error:
@@ -152,6 +152,15 @@ def _restore_state(
             f"'{folder.state}' fits another network; remove it to train the {stage.name} stage "
             "from its start"
         ) from error
+    for name, optimizer in stage.optimizers.items():
+        try:
+            load_optimizer(optimizer, saved[name], step)
+        except (LookupError, ValueError, TypeError, AttributeError) as error:
+            reason = str(error) if type(error) is ValueError else "it is none"
+            raise ValueError(
+                f"'{folder.state}' holds no state of the {name}'s optimizer: {reason}; remove it "
+                f"to train the {stage.name} stage from its start"
+            ) from error
     if step > steps:
         raise ValueError(
             f"'{folder.state}' is of step {step}, but '{folder.config}' asks for {steps} in the "

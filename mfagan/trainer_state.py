@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from latency.commandline import out_of_memory
 from latency.files import write_bytes
+
+if TYPE_CHECKING:
+    from torch.optim import Optimizer
 
 _ALWAYS = {"stage", "step", "networks", "optimizers", "averaged"}
 
@@ -51,3 +54,29 @@ def read_state(path: Path) -> dict[str, Any] | None:
     ):
         raise ValueError(f"'{path}' holds no trainer's state; {advice}")
     return state
+
+
+def load_optimizer(optimizer: Optimizer, state: dict[str, Any], steps: int) -> None:
+    """Put an optimizer where it was.
+
+    Args:
+        optimizer: of a stage.
+        state: as `write_state` was given it. Versions before the methods had states of their own
+            saved Adam's alone, for Adam and for WSAM; these go on too.
+        steps: taken so far.
+
+    Raises:
+        ValueError: it is the state of another optimizer.
+    """
+    from mfagan.sharpness import WSAM, Plain
+
+    if isinstance(optimizer, Plain | WSAM) and "sharpness" not in state:
+        now = optimizer.state_dict()
+        # Options that groups did not have then are as they are now.
+        groups = [
+            {**mine, **saved}
+            for mine, saved in zip(now["param_groups"], state["param_groups"], strict=True)
+        ]
+        own = {**now["sharpness"], "steps": steps}
+        state = {**state, "param_groups": groups, "sharpness": own}
+    optimizer.load_state_dict(state)

@@ -1,5 +1,6 @@
 """Contract 3: what `mfagan-train` does with a folder that is there."""
 
+import copy
 import json
 import os
 import pickle
@@ -23,6 +24,9 @@ from mfagan.preparation import resolve_precision
 from mfagan.recipes import RECIPES
 from mfagan.run_folder import RunFolder
 from mfagan.space import SearchSpace
+from mfagan.stage_runs import pixel_stage
+from mfagan.stages import Batch
+from mfagan.trainer_state import load_optimizer
 from mfagan.training import finetune, train
 
 CPU = torch.device("cpu")
@@ -218,6 +222,70 @@ def test_a_state_from_before_the_recorder_had_its_own_goes_on(root, out):
     run(root, out)
     name = "pixel.safetensors"
     assert (out / name).read_bytes() == (root / "done" / name).read_bytes()
+
+
+def of_adam_alone(state):
+    """Make of an optimizer's state what versions before `mfagan.sharpness` wrote."""
+    del state["sharpness"]
+    for group in state["param_groups"]:
+        group.pop("param_names", None)
+        group.pop("adaptive", None)
+
+
+def test_a_state_from_before_the_methods_had_their_own_goes_on(root, out):
+    file = out / "checkpoints" / "state.pt"
+    state = torch.load(file, weights_only=True)
+    of_adam_alone(state["optimizers"]["generator"])
+    torch.save(state, file)
+    run(root, out)
+    name = "pixel.safetensors"
+    assert (out / name).read_bytes() == (root / "done" / name).read_bytes()
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.1])
+def test_wsam_goes_on_from_a_state_of_adam_alone(rho):
+    def stage():
+        torch.manual_seed(0)
+        return pixel_stage("finetune", build_network(parse(ARCHITECTURE)), 1e-3, 9, wsam, CPU)
+
+    def batch(seed):
+        torch.manual_seed(seed)
+        return Batch(lr=torch.rand(2, 3, 8, 8), hr=torch.rand(2, 3, 32, 32))
+
+    wsam = resolve({"optimizer": {"rho": rho, "sharpness_every": 2}, "run": {"precision": "fp32"}})
+    first, second = stage(), stage()
+    for step in range(3):
+        first.step(batch(step), step)
+    second.generator.load_state_dict(first.generator.state_dict())
+    state = copy.deepcopy(first.generator_optimizer.state_dict())
+    of_adam_alone(state)
+    load_optimizer(second.generator_optimizer, state, 3)
+    assert second.generator_optimizer.steps == 3
+    for step in (3, 4):
+        for each in (first, second):
+            each.step(batch(step), step)
+    for a, b in zip(first.generator.parameters(), second.generator.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        ("kind", "SAM around Adam", "the state is of SAM around Adam, this is Plain around Adam"),
+        ("shapes", [[[1]]], "the state is of parameters of other shapes, or in other groups"),
+        (None, 7, "it is none"),
+    ],
+)
+def test_an_optimizers_state_that_does_not_fit_says_why(root, out, key, value, reason):
+    file = out / "checkpoints" / "state.pt"
+    state = torch.load(file, weights_only=True)
+    if key is None:
+        state["optimizers"]["generator"] = value
+    else:
+        state["optimizers"]["generator"]["sharpness"][key] = value
+    torch.save(state, file)
+    with pytest.raises(ValueError, match=rf"of the generator's optimizer: {reason}; remove it"):
+        run(root, out)
 
 
 @pytest.mark.parametrize("damage", [b"{]\n", b"\xff\xfe\n", b"7\n", b'{"stage": 1, "step": 2}\n'])
