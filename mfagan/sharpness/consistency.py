@@ -18,7 +18,13 @@ from torch.nn import functional as F
 from torch.optim import Optimizer
 
 from mfagan.sharpness.closure import Closure, Losses, Pass
-from mfagan.sharpness.limits import check_choice, check_number
+from mfagan.sharpness.limits import (
+    as_number,
+    check_above,
+    check_choice,
+    check_integer,
+    check_number,
+)
 from mfagan.sharpness.optimizer import SharpnessOptimizer
 
 OUTPUTS = ("images", "classes")
@@ -50,15 +56,12 @@ class Consistency(SharpnessOptimizer):
         end: float,
         **options: Any,
     ) -> None:
-        check_number("lambda_", lambda_)
+        self._lambda = check_number("lambda_", lambda_)
         check_choice("outputs", outputs, OUTPUTS)
-        if not (math.isfinite(tau) and tau > 0):
-            raise ValueError(f"tau must be a number above 0, got {tau}")
-        super().__init__(params, base_optimizer, **options)
-        self._lambda = lambda_
         self._classes = outputs == "classes"
-        self._tau = tau
-        self._after, self._before = start, end
+        self._tau = check_above("tau", tau)
+        self._after, self._before = as_number("start", start), as_number("end", end)
+        super().__init__(params, base_optimizer, **options)
         self.distance = 0.0
 
     def _counts(self, epoch: int) -> bool:
@@ -120,8 +123,7 @@ class SAF(Consistency):
         unseen: str = "skip",
         **options: Any,
     ) -> None:
-        if samples < 1 or lag < 1:
-            raise ValueError(f"samples and lag must be at least 1, got {samples} and {lag}")
+        samples, lag = check_integer("samples", samples, 1), check_integer("lag", lag, 1)
         check_choice("unseen", unseen, ("skip", "zeros"))
         super().__init__(
             params,
@@ -251,7 +253,7 @@ class MESA(Consistency):
         end: float = math.inf,
         **options: Any,
     ) -> None:
-        check_number("decay", decay, below=1)
+        self._decay = check_number("decay", decay, below=1)
         super().__init__(
             params,
             base_optimizer,
@@ -264,7 +266,6 @@ class MESA(Consistency):
             **options,
         )
         self._network = model
-        self._decay = decay
         self._averages = [x.clone() for x in self._tensors()]
 
     def _step(self, closures: list[Closure]) -> Losses | None:

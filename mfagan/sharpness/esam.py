@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from mfagan.processes import Gradients
 from mfagan.sharpness import gradients as grads
 from mfagan.sharpness.closure import Closure, Losses, Pass
-from mfagan.sharpness.limits import check_choice, check_number
+from mfagan.sharpness.limits import check_above, check_choice, check_integer
 from mfagan.sharpness.randomness import Noise, step_generator
 from mfagan.sharpness.sam import Ascent
 
@@ -71,17 +71,18 @@ class ESAM(Ascent):
         seed: int = 0,
         **options: Any,
     ) -> None:
-        for name, value in (("beta", beta), ("gamma", gamma)):
-            if not 0 < value <= 1:
-                raise ValueError(f"{name} must be above 0 and at most 1, got {value}")
+        self._beta = check_above("beta", beta, most=1)
+        self._gamma = check_above("gamma", gamma, most=1)
         check_choice("selection", selection, ("top", "strict"))
-        check_number("seed", seed)
-        super().__init__(params, base_optimizer, rho=rho, eps=eps, adaptive=adaptive, **options)
-        self._beta = beta
-        self._gamma = gamma
         self._strict = selection == "strict"
+        self._seed = check_integer("seed", seed)
         self._noise = noise
-        self._seed = seed
+        super().__init__(params, base_optimizer, rho=rho, eps=eps, adaptive=adaptive, **options)
+
+    def _check_group(self, group: dict[str, Any]) -> None:
+        super()._check_group(group)
+        if self._noise is not None:
+            self._need_names(group, "noise")
 
     def _step(self, closures: list[Closure]) -> Losses | None:
         if not self._is_sharp:

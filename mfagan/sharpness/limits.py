@@ -3,19 +3,62 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Sequence
 from typing import Any
 
 
-def check_number(name: str, value: float, least: float = 0.0, below: float = math.inf) -> None:
-    """Refuse a number outside of [least, below).
+def as_number(name: str, value: Any) -> float:
+    """Return any real number as a float: Python's, numpy's, a tensor without dimensions.
 
     Raises:
-        ValueError: it is.
+        ValueError: it is none.
     """
-    if not (isinstance(value, int | float) and math.isfinite(value) and least <= value < below):
-        limit = "" if below == math.inf else f" and below {below:g}"
-        raise ValueError(f"{name} must be a number of at least {least:g}{limit}, got {value}")
+    value = _scalar(value)
+    if not isinstance(value, numbers.Real):
+        raise ValueError(f"{name} must be a number, got {value!r}")
+    return float(value)
+
+
+def check_number(
+    name: str, value: Any, least: float = 0.0, below: float = math.inf, most: float = math.inf
+) -> float:
+    """Return a finite number of [least, below) and up to `most`, as a float.
+
+    Raises:
+        ValueError: it is outside.
+    """
+    number = as_number(name, value)
+    if not (math.isfinite(number) and least <= number < below and number <= most):
+        limits = f" and below {below:g}" if below < math.inf else ""
+        limits += f" and at most {most:g}" if most < math.inf else ""
+        raise ValueError(f"{name} must be a number of at least {least:g}{limits}, got {number:g}")
+    return number
+
+
+def check_above(name: str, value: Any, most: float = math.inf) -> float:
+    """Return a finite number above 0 and up to `most`, as a float.
+
+    Raises:
+        ValueError: it is outside.
+    """
+    number = as_number(name, value)
+    if not (0 < number <= most and number < math.inf):
+        limit = f" and at most {most:g}" if most < math.inf else ""
+        raise ValueError(f"{name} must be a number above 0{limit}, got {number:g}")
+    return number
+
+
+def check_integer(name: str, value: Any, least: int = 0) -> int:
+    """Return an integer of at least `least`: Python's, numpy's, a tensor without dimensions.
+
+    Raises:
+        ValueError: it is less, or no integer.
+    """
+    value = _scalar(value)
+    if not (isinstance(value, numbers.Integral) and int(value) >= least):
+        raise ValueError(f"{name} must be at least {least}, and an integer, got {value!r}")
+    return int(value)
 
 
 def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
@@ -32,7 +75,7 @@ PASSES: dict[str, Any] = {"perturb": "task", "every": 1, "batch_norm": "first"}
 """Options of methods with a second pass, with their defaults."""
 
 
-def check_passes(*, perturb: str, every: int, batch_norm: str) -> None:
+def check_passes(*, perturb: str, every: Any, batch_norm: str) -> None:
     """Refuse values that these options cannot have.
 
     Raises:
@@ -40,5 +83,9 @@ def check_passes(*, perturb: str, every: int, batch_norm: str) -> None:
     """
     check_choice("perturb", perturb, ("task", "full"))
     check_choice("batch_norm", batch_norm, ("first", "all"))
-    if every < 1:
-        raise ValueError(f"every must be at least 1, got {every}")
+    check_integer("every", every, 1)
+
+
+def _scalar(value: Any) -> Any:
+    """Return what a tensor or array without dimensions holds."""
+    return value.item() if getattr(value, "shape", None) == () else value

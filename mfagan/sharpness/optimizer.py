@@ -19,7 +19,8 @@ from mfagan import processes
 from mfagan.processes import Gradients
 from mfagan.sharpness import gradients as grads
 from mfagan.sharpness.closure import Closure, Closures, Losses, Pass, total
-from mfagan.sharpness.limits import PASSES, check_passes
+from mfagan.sharpness.limits import PASSES, check_above, check_passes
+from mfagan.sharpness.precision import check_autocast, check_losses, check_weights
 from mfagan.sharpness.randomness import Randomness
 
 Moves = Sequence[tuple[Tensor, Tensor]]
@@ -46,11 +47,16 @@ class MainPass:
 class SharpnessOptimizer(Optimizer, abc.ABC):
     """A method around any base optimizer of `torch.optim`: `step(closure)` is all there is to call.
 
-    Weights are fp32 or fp64 (activations may be bf16 by autocast), are moved in place and restored
-    by copy, bit for bit, whatever happens in between. A step whose losses or gradient norms are not
-    finite, in any pass and any process, changes nothing but the random streams. Parameters without
-    a gradient are left as they are. `param_groups` are the base optimizer's own, so that schedules
-    act on both.
+    Weights are fp32 or fp64 and activations may be bf16 by autocast, inside the closure or around
+    the step. fp16 is refused: weights of it, autocast to it around the step, losses or outputs of
+    it and, at the first step, anything of it on the autograd graph of the losses, which autocast
+    inside the closure leaves there (the graph shows only the ends of compiled parts).
+
+    Weights are moved in place and restored by copy, bit for bit, whatever happens in between. A
+    step whose losses or gradient norms are not finite, in any pass and any process, changes nothing
+    but the random streams. Parameters without a gradient are left as they are. `param_groups` and
+    `state` are the base optimizer's own, so that schedules act on both. Copies and pickles go on
+    bit for bit; make them of the network and its optimizer together.
 
     In a distributed run the gradients are averaged here, over the default group, and the passes
     themselves run without synchronisation (a `DistributedDataParallel` model inside `no_sync`,
@@ -92,23 +98,24 @@ class SharpnessOptimizer(Optimizer, abc.ABC):
         max_norm: float | None = None,
         **hyper: Any,
     ) -> None:
-        if base_optimizer is LBFGS:
-            raise ValueError("LBFGS runs its closure itself and cannot be a base optimizer")
-        if max_norm is not None and not max_norm > 0:
-            raise ValueError(f"max_norm must be above 0, got {max_norm}")
+        if max_norm is not None:
+            max_norm = None if max_norm == math.inf else check_above("max_norm", max_norm)
         passes = {name: hyper.pop(name, default) for name, default in PASSES.items()}
         check_passes(**passes)
         for name, value in passes.items():  # of those who make a second pass, it does not come here
             if value != PASSES[name]:
                 text = f"{name} has no effect on {type(self).__name__}, which makes one pass"
                 warnings.warn(text, UserWarning, stacklevel=3)
+        self._model = model
+        self._named = _names_in(model)
         super().__init__(params, {**(group_options or {}), **hyper})
         self.base_optimizer = base_optimizer(self.param_groups, **hyper)
-        self.param_groups = self.base_optimizer.param_groups
+        if isinstance(self.base_optimizer, LBFGS):
+            raise ValueError("LBFGS runs its closure itself and cannot be a base optimizer")
+        self._share()
         self.defaults = {**self.base_optimizer.defaults, **self.defaults}  # for groups added later
-        self._model = model
-        self._named = {} if model is None else {id(p): name for name, p in _inner(model)}
         self._max_norm = max_norm
+        self._checked = False
         self.steps = 0
         self.gradient_norm = 0.0
         self.perturbed_gradient_norm = 0.0
@@ -123,6 +130,7 @@ class SharpnessOptimizer(Optimizer, abc.ABC):
             None when the step was skipped.
         """
         closures = list(closure) if isinstance(closure, Sequence) else [closure]
+        check_autocast(self._parameters())
         self.gradient_norm, self.perturbed_gradient_norm = math.nan, 0.0
         self._random = Randomness(self._parameters())
         self._buffers = [] if self._model is None else list(self._model.buffers())
@@ -136,8 +144,10 @@ class SharpnessOptimizer(Optimizer, abc.ABC):
             self._random.finish()
             self.zero_grad()
             torch.clear_autocast_cache()  # it holds the weights as they were
+            del self._random, self._buffers, self._buffers_before
         if losses is not None:
             self.steps += 1
+            self._checked = True
         return losses
 
     @abc.abstractmethod
@@ -161,20 +171,33 @@ class SharpnessOptimizer(Optimizer, abc.ABC):
             raise ValueError(f"the state is not of {self._kind()}: it has no `sharpness`")
         self._check_own_state(own)
         self.base_optimizer.load_state_dict(state)
-        self.param_groups = self.base_optimizer.param_groups
+        self._share()
         self._load_own_state(own)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what copies and pickles have: everything but hooks, as of torch's optimizers."""
+        left_out = ("step", "_named")  # a schedule's hook on it; ids of parameters
+        return {
+            name: value
+            for name, value in self.__dict__.items()
+            if name not in left_out and not name.endswith("_hooks")
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Become a copy, which shares with its own base optimizer what this one shares."""
+        super().__setstate__(state)
+        self._named = _names_in(self._model)
+
+    def _share(self) -> None:
+        self.param_groups = self.base_optimizer.param_groups
+        self.state = self.base_optimizer.state
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group to this and to the base optimizer, whose groups are the same."""
         super().add_param_group(param_group)
         group = self.param_groups[-1]
         try:
-            for p in group["params"]:
-                if p.dtype in (torch.float16, torch.bfloat16):
-                    raise ValueError(
-                        f"the weights must be float32 or float64, got {p.dtype}: a perturbation "
-                        "would be rounded away; use autocast to bfloat16 for the forward pass"
-                    )
+            check_weights(group["params"])
             self._check_group(group)
         except ValueError:
             self.param_groups.pop()
@@ -218,6 +241,14 @@ class SharpnessOptimizer(Optimizer, abc.ABC):
         return [
             group[option] for group in self.param_groups for p in group["params"] if p.requires_grad
         ]
+
+    def _need_names(self, group: dict[str, Any], what: str) -> None:
+        """Refuse a group whose parameters' names, which something goes by, are not known."""
+        if "param_names" not in group and any(id(p) not in self._named for p in group["params"]):
+            raise ValueError(
+                f"{what} goes by the parameters' names: pass network.named_parameters() instead of "
+                "network.parameters(), or model=network"
+            )
 
     def _names(self) -> list[str]:
         """Return the name of each of `_parameters`: as given, in the model, or its position."""
@@ -287,11 +318,7 @@ class SharpnessOptimizer(Optimizer, abc.ABC):
 
     def _run(self, closure: Closure, request: Pass) -> Losses:
         losses = closure(request)
-        if torch.float16 in (losses.task.dtype, getattr(losses.adversarial, "dtype", None)):
-            raise ValueError(
-                "the losses are float16, whose gradient scaling cannot serve two passes; use "
-                "bfloat16 or float32"
-            )
+        check_losses(losses, whole=request.main and not self._checked)
         return losses
 
     @contextlib.contextmanager
@@ -363,7 +390,8 @@ def _set(tensors: list[Tensor], values: list[Tensor]) -> None:
             torch._foreach_copy_(tensors, values)
 
 
-def _inner(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    if isinstance(model, DistributedDataParallel):
-        model = model.module
-    return model.named_parameters()
+def _names_in(model: nn.Module | None) -> dict[int, str]:
+    if model is None:
+        return {}
+    inner = model.module if isinstance(model, DistributedDataParallel) else model
+    return {id(p): name for name, p in inner.named_parameters()}

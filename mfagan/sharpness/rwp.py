@@ -20,7 +20,7 @@ from mfagan import processes
 from mfagan.processes import Gradients
 from mfagan.sharpness import gradients as grads
 from mfagan.sharpness.closure import Closure, Losses, Pass
-from mfagan.sharpness.limits import check_number
+from mfagan.sharpness.limits import check_integer, check_number
 from mfagan.sharpness.optimizer import Moves, SharpnessOptimizer
 from mfagan.sharpness.randomness import Noise, step_generator
 from mfagan.sharpness.two_passes import TwoPasses
@@ -69,23 +69,24 @@ class RandomPerturbation(SharpnessOptimizer):
         seed: int = 0,
         **options: Any,
     ) -> None:
-        for name, value in (("increase", increase), ("eta", eta), ("eps", eps), ("seed", seed)):
-            check_number(name, value)
-        check_number("beta", beta, below=1)
-        if increase > 0 and (total_steps is None or total_steps < 1):
-            raise ValueError(f"total_steps must be at least 1 with an increase, got {total_steps}")
-        super().__init__(params, base_optimizer, group_options={"sigma": sigma}, **options)
-        self._increase = increase
+        self._increase = check_number("increase", increase)
+        if total_steps is not None:
+            total_steps = check_integer("total_steps", total_steps, int(self._increase > 0))
+        elif self._increase > 0:
+            raise ValueError("total_steps must be at least 1 with an increase, got None")
         self._total_steps = total_steps
-        self._eta = eta
-        self._beta = beta
-        self._eps = eps
+        self._eta = check_number("eta", eta)
+        self._beta = check_number("beta", beta, below=1)
+        self._eps = check_number("eps", eps)
+        self._seed = check_integer("seed", seed)
         self._noise = noise
-        self._seed = seed
+        super().__init__(params, base_optimizer, group_options={"sigma": sigma}, **options)
         self._fisher: dict[int, Tensor] = {}
 
     def _check_group(self, group: dict[str, Any]) -> None:
-        check_number("sigma", group["sigma"])
+        group["sigma"] = check_number("sigma", group["sigma"])
+        if self._noise is not None:
+            self._need_names(group, "noise")
 
     def _random_moves(self) -> Moves:
         """Return e for every parameter."""
@@ -236,14 +237,12 @@ class Mixed(RandomPerturbation, TwoPasses):
         split: bool = False,
         **options: Any,
     ) -> None:
-        if not 0 <= lambda_ <= 1:
-            raise ValueError(f"lambda_ must be from 0 to 1, got {lambda_}")
+        self._lambda = check_number("lambda_", lambda_, most=1)
         if split and processes.world_size() % 2:
             raise ValueError(
                 f"split needs an even number of processes, got {processes.world_size()}"
             )
         super().__init__(params, base_optimizer, sigma=sigma, **options)
-        self._lambda = lambda_
         self._split = split
         self.batches = 1 if split else 2
 

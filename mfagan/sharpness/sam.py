@@ -43,8 +43,7 @@ class Ascent(TwoPasses):
         adaptive: bool,
         **options: Any,
     ) -> None:
-        check_number("eps", eps)
-        self._eps = eps
+        self._eps = check_number("eps", eps)
         taken = "rho" in inspect.signature(base_optimizer).parameters
         self._radius = "ascent_rho" if taken else "rho"
         group_options = {self._radius: rho, "adaptive": adaptive}
@@ -58,7 +57,7 @@ class Ascent(TwoPasses):
         super().add_param_group(param_group)
 
     def _check_group(self, group: dict[str, Any]) -> None:
-        check_number("rho", group[self._radius])
+        group[self._radius] = check_number("rho", group[self._radius])
 
     def _scale(self, parameter: Tensor, _name: str) -> Tensor | None:
         """Return T of a parameter of an adaptive group, or None for 1."""
@@ -151,7 +150,7 @@ class ASAM(SAM):
 
     Args:
         params: see `TwoPasses`; a group may have its own `rho`, and `adaptive` false for
-            T = 1. Names come from `model` or from (name, parameter) pairs.
+            T = 1. The authors' form needs names, from `model` or from (name, parameter) pairs.
         base_optimizer: see `TwoPasses`.
         rho: radius, about ten times SAM's (0.5 to 1.0 in the paper, on CIFAR).
         form: `authors` or `davda54`.
@@ -172,9 +171,14 @@ class ASAM(SAM):
         **options: Any,
     ) -> None:
         check_choice("form", form, ("authors", "davda54"))
-        check_number("eta", eta)
+        eta = check_number("eta", eta)
         self._eta = eta if form == "authors" else None
         super().__init__(params, base_optimizer, rho=rho, eps=eps, adaptive=True, **options)
+
+    def _check_group(self, group: dict[str, Any]) -> None:
+        super()._check_group(group)
+        if self._eta is not None and group["adaptive"] and group[self._radius] > 0:
+            self._need_names(group, "ASAM in its authors' form")
 
     def _scale(self, parameter: Tensor, name: str) -> Tensor | None:
         if self._eta is None:

@@ -44,7 +44,7 @@ class TwoPasses(SharpnessOptimizer):
     ) -> None:
         check_passes(perturb=perturb, every=every, batch_norm=batch_norm)
         self._full = perturb == "full"
-        self._every = every
+        self._every = int(every)
         self._moves_buffers = batch_norm == "all"
         super().__init__(params, base_optimizer, **options)
 

@@ -57,7 +57,7 @@ class WSAM(Ascent):
         adaptive: bool = False,
         **options: Any,
     ) -> None:
-        check_number("gamma", gamma, below=1)
+        gamma = check_number("gamma", gamma, below=1)
         check_choice("clip", clip, ("both", "perturbed"))
         super().__init__(
             params,

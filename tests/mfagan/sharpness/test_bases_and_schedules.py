@@ -1,5 +1,7 @@
 """Every optimizer of torch.optim can be a base, and every schedule acts on base and method."""
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -75,9 +77,25 @@ def test_every_optimizer_is_given_the_direction_of_the_method(name, method):
     assert not np.allclose(table.weight.detach().numpy(), problem.start, rtol=0, atol=1e-6)
 
 
-def test_an_optimizer_that_runs_its_own_closure_is_refused():
+class OwnLbfgs(LBFGS):
+    """Another name for it."""
+
+
+@pytest.mark.parametrize("base", [LBFGS, functools.partial(LBFGS, max_iter=3), OwnLbfgs])
+def test_an_optimizer_that_runs_its_own_closure_is_refused(base):
     with pytest.raises(ValueError, match="LBFGS runs its closure itself"):
-        SAM([torch.nn.Parameter(torch.ones(2))], LBFGS, lr=LR)
+        SAM([torch.nn.Parameter(torch.ones(2))], base, lr=LR)
+
+
+def test_a_base_optimizer_with_options_bound_is_taken():
+    """Its class is built by `functools.partial`, and its options are in the groups."""
+    bound, plain = (torch.nn.Parameter(torch.ones(2)) for _ in range(2))
+    optimizer = SAM([bound], functools.partial(torch.optim.SGD, momentum=0.9), lr=LR)
+    other = SAM([plain], torch.optim.SGD, lr=LR, momentum=0.9)
+    for _ in range(3):
+        optimizer.step(lambda _: Losses(task=bound.square().sum()))
+        other.step(lambda _: Losses(task=plain.square().sum()))
+    assert torch.equal(bound, plain)
 
 
 SCHEDULES = {

@@ -1,5 +1,7 @@
 """What options are refused, and what a step tells and shows of itself."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import torch
@@ -45,8 +47,14 @@ def needed(method):
         (MRWP, "lambda_", (1.1,)),
         *((method, "tau", (0, -1, INFINITY)) for method in (SAF, MESA)),
         *((method, "outputs", ("logits",)) for method in (SAF, MESA)),
-        (SAF, "samples", (0,)),
-        (SAF, "lag", (0,)),
+        *((method, "every", (1.5, 2.0, "2")) for method in (SAM, WSAM, ESAM, RWP, MRWP)),
+        *((method, "seed", (0.5, -1)) for method in (ESAM, RWP, MRWP)),
+        *((method, "total_steps", (10.5, -1)) for method in (RWP, MARWP)),
+        (SAM, "rho", ("0.1", None, 1j, torch.ones(2), [0.1])),
+        (WSAM, "max_norm", ("1",)),
+        (MESA, "start", ("first",)),
+        (SAF, "samples", (0, 4.5)),
+        (SAF, "lag", (0, 1.5)),
         (SAF, "unseen", ("guess",)),
         (MESA, "decay", (1.0, -0.1)),
         *((method, "sigma", (-1, NAN)) for method in (RWP, ARWP, MRWP, MARWP)),
@@ -60,6 +68,75 @@ def test_options_out_of_range_are_refused(method, option, values):
         options = {**needed(method), option: value}
         with pytest.raises(ValueError, match=option):
             method([torch.nn.Parameter(torch.ones(2))], torch.optim.SGD, lr=0.1, **options)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [np.float32, np.float64, np.array, torch.tensor, lambda value: Fraction(value)],
+    ids=["float32", "float64", "array", "tensor", "fraction"],
+)
+def test_numbers_of_all_kinds_are_taken_and_kept_as_python_has_them(kind):
+    p, half = torch.nn.Parameter(torch.ones(2)), kind(0.5)
+    options = {"lr": 0.1, "max_norm": half, "gamma": half, "eps": half, "rho": half}
+    optimizer = WSAM([("p", p)], torch.optim.SGD, **options)
+    assert type(optimizer.param_groups[0]["rho"]) is float
+    optimizer.step(lambda _: Losses(task=p.square().sum()))
+    same = torch.nn.Parameter(torch.ones(2))
+    other = WSAM([same], torch.optim.SGD, **{k: 0.1 if k == "lr" else 0.5 for k in options})
+    other.step(lambda _: Losses(task=same.square().sum()))
+    assert torch.equal(p, same)
+    ESAM([p], torch.optim.SGD, lr=0.1, beta=half, gamma=half)
+    RWP([p], torch.optim.SGD, lr=0.1, sigma=half, increase=half, total_steps=2)
+    MARWP([p], torch.optim.SGD, lr=0.1, lambda_=half, eta=half, beta=half)
+    SAF([p], torch.optim.SGD, lr=0.1, samples=4, lambda_=half, tau=half, start=half, end=half)
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.uint8, np.array, torch.tensor])
+def test_integers_of_all_kinds_are_taken(kind):
+    p, two = torch.nn.Parameter(torch.ones(2)), kind(2)
+    ESAM([p], torch.optim.SGD, lr=0.1, seed=two, every=two)
+    RWP([p], torch.optim.SGD, lr=0.1, seed=two, increase=1.0, total_steps=two)
+    SAF([p], torch.optim.SGD, lr=0.1, samples=two, lag=two)
+
+
+def test_no_limit_of_the_norm_may_be_written_as_infinity():
+    p = torch.nn.Parameter(torch.ones(2))
+    optimizer = SAM([p], torch.optim.SGD, lr=0.1, rho=0.0, max_norm=INFINITY)
+    optimizer.step(lambda _: Losses(task=p.square().sum()))
+    torch.testing.assert_close(p.detach(), torch.full((2,), 0.8))
+
+
+NAMED = [
+    (ASAM, {}),
+    *((method, {"noise": lambda *_: True}) for method in (ESAM, RWP, ARWP, MRWP, MARWP)),
+]
+
+
+@pytest.mark.parametrize(("method", "options"), NAMED)
+def test_what_goes_by_names_wants_to_know_them(method, options):
+    """Without them batch norm's weights would be taken for biases, and noise for that of others."""
+    net = torch.nn.Sequential(torch.nn.Conv2d(2, 2, 1), torch.nn.BatchNorm2d(2))
+    other = torch.nn.Linear(2, 2)
+    sentence = r"goes by the parameters' names: pass network.named_parameters\(\)"
+    for params in (net.parameters(), [{"params": net[0].parameters()}]):
+        with pytest.raises(ValueError, match=sentence):
+            method(params, torch.optim.SGD, lr=0.1, **options)
+    with pytest.raises(ValueError, match=sentence):
+        method(net.parameters(), torch.optim.SGD, lr=0.1, model=other, **options)
+    method(net.named_parameters(), torch.optim.SGD, lr=0.1, **options)
+    optimizer = method(net.parameters(), torch.optim.SGD, lr=0.1, model=net, **options)
+    with pytest.raises(ValueError, match=sentence):
+        optimizer.add_param_group({"params": other.parameters()})
+    assert len(optimizer.param_groups) == 1
+
+
+def test_what_does_not_go_by_names_needs_none():
+    p = torch.nn.Parameter(torch.ones(2))
+    ASAM([p], torch.optim.SGD, lr=0.1, form="davda54")
+    ASAM([{"params": [p], "adaptive": False}], torch.optim.SGD, lr=0.1)
+    ASAM([{"params": [p], "rho": 0.0}], torch.optim.SGD, lr=0.1)
+    for method in (ESAM, RWP, ARWP, MRWP, MARWP):
+        method([p], torch.optim.SGD, lr=0.1)
 
 
 def test_a_rise_wants_to_know_over_how_many_steps():
