@@ -25,6 +25,7 @@ from mfagan.resources import (
 
 if TYPE_CHECKING:
     import torch
+    from typing_extensions import Buffer
 
     from mfagan.checkpoint import About
     from mfagan.config import TrainConfig
@@ -169,6 +170,10 @@ def measure_stage(
         round(before + max(0, peak - before) * ratio)
         for before, peak in zip(held, peaks, strict=True)
     )
+    sizes = _file_sizes(stage, averaged.network, about, config)
+    # A state is made in memory, beside what the stage keeps; a GPU's tensors are copied for it.
+    copies = 2 if device.type == "cuda" else 1
+    saving = held[0] + copies * sizes["state_bytes"]
     step_seconds = sum(fastest) / ROUND * ratio
     network, scale = averaged.network, config.data.scale
     space = getattr(network, "space", None)
@@ -191,17 +196,17 @@ def measure_stage(
         measured_batch=measured,
         validations=-(-steps // every) - done // every if left else 0,
         validation_seconds=check * share,
-        memory_bytes=max(peak_bytes(), memory),
+        memory_bytes=max(peaks[0], memory, saving),
         device_bytes=max(device_peak_bytes(device), device_memory),
         checkpoints=min(-(-steps // config.schedule.save_every), 4),
-        **_file_sizes(stage, averaged.network, about, config),
+        **sizes,
     )
 
 
 def _file_sizes(
     stage: Stage, network: torch.nn.Module, about: About, config: TrainConfig
 ) -> dict[str, int]:
-    """Return the bytes of the stage's files, made in memory as the real ones are."""
+    """Return the bytes of the stage's files, made as the real ones are."""
     import torch
     from safetensors.torch import save
 
@@ -224,20 +229,31 @@ def _file_sizes(
         size(stage.networks[key], dataclasses.replace(each, stage=stage.name))
         for key, each in stage.companions.items()
     ]
-    buffer = io.BytesIO()
+    counter = _Counter()
     torch.save(
         {
             "networks": {k: v.state_dict() for k, v in stage.networks.items()},
             "optimizers": {k: v.state_dict() for k, v in stage.optimizers.items()},
             "averaged": network.state_dict(),
         },
-        buffer,
+        counter,
     )
     return {
         "weights_bytes": weights + sum(companions),
         "checkpoint_bytes": weights,
-        "state_bytes": buffer.tell(),
+        "state_bytes": counter.written,
     }
+
+
+class _Counter(io.BytesIO):
+    """Counts what is written; to keep it would take what is to be told."""
+
+    written = 0
+
+    def write(self, data: Buffer) -> int:
+        size = memoryview(data).nbytes
+        self.written += size
+        return size
 
 
 def _check_one_crop(stage: Stage, patch: int, device: torch.device) -> None:

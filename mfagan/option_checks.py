@@ -169,16 +169,25 @@ def refuse_contradictions(config: TrainConfig) -> None:
     if config.schedule.gan_steps:
         flags["--generator-optimizer"] = optimizer.generator_optimizer
     for flag in (flag for flag, method in flags.items() if method == "saf"):
-        if not data.fixed_crops:
-            raise ValueError(
-                f"{flag} saf compares each crop's output with that of earlier epochs, and random "
-                "crops never come again; add --fixed-crops, or take mesa, which needs none"
-            )
+        refuse_random_crops(config, flag)
         if config.network.architecture == "supernet":
             raise ValueError(
                 f"{flag} saf compares a network's outputs with its earlier ones, and a supernet's "
                 "SubGenerators take turns; give one --architecture, or take mesa"
             )
+
+
+def refuse_random_crops(config: TrainConfig, flag: str) -> None:
+    """Refuse SAF, that a flag asks for, without crops that come again.
+
+    Raises:
+        ValueError: there are no fixed crops.
+    """
+    if not config.data.fixed_crops:
+        raise ValueError(
+            f"{flag} saf compares each crop's output with that of earlier epochs, and random "
+            "crops never come again; add --fixed-crops, or take mesa, which needs none"
+        )
 
 
 def refuse_shared_photographs(data: Path, validation: Path) -> None:

@@ -5,10 +5,19 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from latency.commandline import FailureError, out_of_memory
+from latency.memory import available_bytes
 from mfagan.architecture import parse
 from mfagan.config import TrainConfig
+from mfagan.resources import device_left_bytes, shown_bytes
+
+if TYPE_CHECKING:
+    import torch
+
+_RING_ITEM = 2
+"""Bytes of a number that SAF keeps, in half precision (`mfagan.generator_optimizers`)."""
 
 _CUDA = ("cuda error: out of memory", "_alloc_failed")
 """Words of CUDA and its libraries when torch's own allocator was not asked."""
@@ -59,18 +68,47 @@ def explain_too_many_photographs(config: TrainConfig) -> Iterator[None]:
         ) from error
 
 
+def refuse_large_ring(methods: set[str], config: TrainConfig, device: torch.device) -> None:
+    """Refuse SAF's outputs of earlier epochs where they do not fit, before they are asked for.
+
+    Args:
+        methods: that the run trains by.
+        config: of the run.
+        device: where they would lie.
+
+    Raises:
+        FailureError: there is not as much memory.
+    """
+    data, lag = config.data, config.optimizer.saf_lag
+    if "saf" not in methods:
+        return
+    needed = (lag + 1) * data.fixed_crops * 3 * (data.patch * data.scale) ** 2 * _RING_ITEM
+    left = device_left_bytes() if device.type == "cuda" else available_bytes()
+    if needed > left:
+        raise FailureError(
+            f"saf keeps the outputs of {lag + 1} epochs, at --fixed-crops {data.fixed_crops} about "
+            f"{shown_bytes(needed)}, and {shown_bytes(left)} are available; lower --fixed-crops, "
+            "--saf-lag or --patch, or take mesa, which keeps none"
+        )
+
+
 def _is_want_of_memory(error: Exception) -> bool:
     return out_of_memory(error) or any(words in str(error).lower() for words in _CUDA)
 
 
 def _advice(stage: str, config: TrainConfig) -> str:
+    optimizer = config.optimizer
+    method = optimizer.pixel_optimizer if stage == "pixel" else optimizer.generator_optimizer
+    flags = "--batch, --patch"
+    if method == "saf" and stage != "teacher":
+        flags += ", --fixed-crops, --saf-lag"
     if stage == "finetune":
-        return "choose a narrower SubGenerator, or train with a lower --batch or --patch"
+        return f"choose a narrower SubGenerator, or train with lower {flags}"
     if stage == "teacher":
-        return "lower --batch, --patch or the width of --teacher"
+        return f"lower {flags} or the width of --teacher"
     if config.network.architecture == "supernet":
-        return "lower --batch, --patch or the supernet's --widths"
-    return "lower --batch, --patch or the width of --architecture"
+        return f"lower {flags} or the supernet's --widths"
+    return f"lower {flags} or the width of --architecture"
 
 
 def _readable(size: str) -> str:

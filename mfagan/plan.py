@@ -10,6 +10,7 @@ from typing import Any
 from mfagan.config import TrainConfig, to_toml, to_values
 from mfagan.estimate import StageEstimate
 from mfagan.needs import Needs
+from mfagan.option_checks import used_methods
 from mfagan.resources import shown_time
 
 ROUGH = (
@@ -51,6 +52,7 @@ class Plan:
         """
         finished = self.extra_bytes + sum(stage.disk_bytes for stage in self.stages)
         state = max((stage.state_bytes for stage in self.stages), default=0)
+        ring = "--fixed-crops, --saf-lag, " if "saf" in used_methods(self.config) else ""
         return Needs(
             work="the run",
             out=self.out,
@@ -62,8 +64,8 @@ class Plan:
             disk_present_bytes=sum(
                 file.stat().st_size for file in self.out.rglob("*") if file.is_file()
             ),
-            advice="lower --batch, --patch or --cache-mib",
-            device_advice="lower --batch or --patch",
+            advice=f"lower {ring}--batch, --patch or --cache-mib",
+            device_advice=f"lower {ring}--batch or --patch",
         )
 
     def to_json(self) -> dict[str, Any]:

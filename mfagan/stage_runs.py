@@ -16,7 +16,8 @@ from mfagan.engine import Workplace, train_stage
 from mfagan.gan_stage import GanStage
 from mfagan.generator import Generator
 from mfagan.generator_optimizers import OptimizerChoice
-from mfagan.out_of_memory import explain_out_of_memory
+from mfagan.option_checks import refuse_random_crops, used_methods
+from mfagan.out_of_memory import explain_out_of_memory, refuse_large_ring
 from mfagan.rrdb import RRDBNet
 from mfagan.stages import PixelStage, Stage
 
@@ -84,7 +85,7 @@ def pixel_stage(
     return PixelStage(
         name,
         _placed(network, device),
-        optimizer=OptimizerChoice(method=methods[name], config=config, steps=steps),
+        optimizer=_choice(methods[name], steps, config, device),
         learning_rate=learning_rate,
         losses=config.loss,
         seed=config.run.seed,
@@ -108,15 +109,21 @@ def gan_stage(
         _placed(generator, device),
         teacher=None if teacher is None else _placed(teacher, device),
         discriminator=_placed(critic, device),
-        optimizer=OptimizerChoice(
-            method=config.optimizer.generator_optimizer, config=config, steps=steps
-        ),
+        optimizer=_choice(config.optimizer.generator_optimizer, steps, config, device),
         losses=config.loss,
         learning_rate=config.schedule.gan_lr,
         seed=config.run.seed,
         autocast=config.run.precision == "bf16",
         accumulate=config.data.accumulate,
     )
+
+
+def _choice(method: str, steps: int, config: TrainConfig, device: torch.device) -> OptimizerChoice:
+    """Return the optimizer of a stage; what cannot be in a later one is refused now."""
+    if method == "saf":  # a supernet trained without it may be fine-tuned with it
+        refuse_random_crops(config, "--generator-optimizer")
+    refuse_large_ring(used_methods(config) | {method}, config, device)
+    return OptimizerChoice(method=method, config=config, steps=steps)
 
 
 def _is_trained(path: Path, about: About) -> bool:

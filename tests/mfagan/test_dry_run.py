@@ -8,9 +8,14 @@ import numpy as np
 import pytest
 import torch
 
+from latency.commandline import FailureError
+from mfagan.architecture import parse
+from mfagan.checkpoint import build_network
 from mfagan.config import read_toml, resolve
 from mfagan.images import write_image
+from mfagan.out_of_memory import explain_out_of_memory
 from mfagan.plan import Plan
+from mfagan.stage_runs import pixel_stage
 from mfagan.train_cli import main
 
 
@@ -229,25 +234,31 @@ class Machine:
         return 0.01 * self.now if self.crop < 500 else 0.3 * self.now
 
 
+@pytest.mark.parametrize("state", [0, 200_000])
 @pytest.mark.parametrize(
     ("crop", "batch", "measured"), [(700, 1, 1), (700, 4, 1), (700, 16, 1), (100, 64, 64),
                                     (100, 1000, 64)]
 )  # fmt: skip
 def test_memory_rises_with_the_crops_and_not_with_what_is_kept(
-    photos, tmp_path, monkeypatch, crop, batch, measured
+    photos, tmp_path, monkeypatch, crop, batch, measured, state
 ):
-    """Exact arithmetic: 1000 before, 5000 kept after a step, and so much for every crop."""
+    """Exact arithmetic: 1000 before, 5000 kept after a step, and so much for every crop.
+
+    Saving takes what is kept and a state beside it.
+    """
     from mfagan.dry_run import plan_training
     from mfagan.photos import PhotoCrops
 
     machine = Machine(monkeypatch, kept=5000, crop=crop)
+    sizes = {"weights_bytes": 1, "checkpoint_bytes": 1, "state_bytes": state}
+    monkeypatch.setattr("mfagan.estimate._file_sizes", lambda *_: sizes)
     draw = PhotoCrops.draw
 
-    def drawn(crops, stage, step):
+    def drawn(crops, stage, step, batches):
         machine.now, wanted = crops.batch, crops.batch
         crops.batch = 1
         try:
-            return draw(crops, stage, step)
+            return draw(crops, stage, step, batches)
         finally:
             crops.batch = wanted
 
@@ -262,8 +273,8 @@ def test_memory_rises_with_the_crops_and_not_with_what_is_kept(
     plan = plan_training(config, tmp_path / "out", device=torch.device("cpu"), silent=True)
     (stage,) = plan.stages
     assert stage.measured_batch == max(machine.batches) == measured
-    assert stage.memory_bytes == 6000 + crop * batch
-    assert stage.device_bytes == 2 * stage.memory_bytes
+    assert stage.memory_bytes == 6000 + max(crop * batch, stage.state_bytes)
+    assert stage.device_bytes == 2 * (6000 + crop * batch)
     assert stage.step_seconds == pytest.approx((0.3 if crop == 700 else 0.01) * batch)
 
 
@@ -341,3 +352,54 @@ def test_other_photographs_than_the_run_began_with_are_refused(photos, tmp_path,
     assert "are not those that the run" in capsys.readouterr().err
     assert main([*given, "--dry-run", "--force"]) == 0
     assert snapshot(tmp_path) == before
+
+
+SAF = (
+    "--generator-optimizer", "saf", "--architecture", "mfa_x4_w4_c1_s0", "--teacher", "none",
+    "--patch", 8,
+)  # fmt: skip
+
+
+def test_the_state_of_saf_is_in_the_memory(photos, tmp_path, capsys):
+    """Its ring, 4 x 16384 crops of 32 x 32 in half precision, is there and copied when saved."""
+    ring = 4 * 16384 * 3 * 32 * 32 * 2
+    given = words(photos, tmp_path / "out", *SAF, "--fixed-crops", 16384)
+    estimate = planned(capsys, *given)["estimate"]
+    pixel, gan = estimate["stages"]
+    assert ring < gan["state_bytes"] < ring + (4 << 20)
+    assert gan["memory_bytes"] > 2 * ring
+    assert pixel["state_bytes"] < 4 << 20
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("dry", [["--dry-run"], []])
+def test_saf_of_too_many_crops_is_refused_before_the_first_step(
+    photos, tmp_path, monkeypatch, capsys, dry
+):
+    monkeypatch.setattr("mfagan.out_of_memory.available_bytes", lambda: 100 << 30)
+    given = words(photos, tmp_path / "out", *SAF, "--fixed-crops", 10_000_000)
+    assert main([*given, *dry]) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "saf keeps the outputs of 4 epochs, at --fixed-crops 10000000 about 228.9 GiB" in error
+    assert "lower --fixed-crops, --saf-lag or --patch" in error
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_want_of_memory_with_saf_names_what_it_keeps():
+    config = resolve({"optimizer": {"pixel_optimizer": "saf"}, "data": {"fixed_crops": 16}})
+    for stage, named in (("teacher", False), ("pixel", True), ("gan", False)):
+        with (
+            pytest.raises(FailureError) as caught,
+            explain_out_of_memory(stage, "mfa_x4_w4_c1_s0", config),
+        ):
+            raise MemoryError
+        assert ("--patch, --fixed-crops, --saf-lag or " in str(caught.value)) == named
+
+
+def test_fine_tuning_by_saf_needs_fixed_crops():
+    """A supernet that was trained on pixels alone was never refused for it."""
+    schedule = {"gan_steps": 0}
+    config = resolve({"optimizer": {"generator_optimizer": "saf"}, "schedule": schedule})
+    network = build_network(parse("mfa_x4_w4_c1_s0"))
+    with pytest.raises(ValueError, match=r"--generator-optimizer saf .*; add --fixed-crops"):
+        pixel_stage("finetune", network, 1e-3, 3, config, torch.device("cpu"))
