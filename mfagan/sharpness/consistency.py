@@ -227,6 +227,10 @@ class MESA(Consistency):
     2. One pass with lambda * distance to t, and a step of the base optimizer.
     3. v <- decay * v + (1 - decay) * w, parameters and buffers; v starts as a copy of w.
 
+    Step 1 is left out where neither the epoch of the last step nor the next one counts. Should an
+    epoch count all the same, because some were jumped over, the pass of step 2 is broken off and
+    made anew after step 1, from the same buffers and random numbers.
+
     Args:
         params: see `SharpnessOptimizer`.
         base_optimizer: see `SharpnessOptimizer`.
@@ -267,26 +271,53 @@ class MESA(Consistency):
         )
         self._network = model
         self._averages = [x.clone() for x in self._tensors()]
+        self._epochs: set[int] | None = None  # of the last step; None where it is not known
 
     def _step(self, closures: list[Closure]) -> Losses | None:
+        broken_off = False
+        try:
+            done = self._student_step(closures, taught=self._may_count())
+        except _UntaughtError:  # which keeps what the broken pass held until it is left
+            broken_off = True
+        if broken_off:
+            self._reset_buffers()
+            done = self._student_step(closures, taught=True)
+        if done is not None:
+            self._update()
+        return done
+
+    def _may_count(self) -> bool:
+        if self._epochs is None:
+            return self._lambda > 0
+        return any(self._counts(epoch) or self._counts(epoch + 1) for epoch in self._epochs)
+
+    def _student_step(self, closures: list[Closure], *, taught: bool) -> Losses | None:
+        """Take a step of the base optimizer.
+
+        Raises:
+            _UntaughtError: an epoch counts, but the averaged network's outputs are not `taught`;
+                no more than buffers and random streams have been moved.
+        """
         self.distance = 0.0
-        taught = self._teach(closures) if self._lambda > 0 else None
+        targets = self._teach(closures) if taught else []
+        epochs = set()
 
         def wrapped(closure: Closure) -> Closure:
             def run(request: Pass) -> Losses:
                 losses = self._run(closure, request)
-                target = targets.pop(0)  # kept no longer than its closure's backward pass
-                if target is None or not self._counts(losses.epoch):
+                epochs.add(losses.epoch)
+                # A target is kept no longer than its closure's backward pass.
+                target = targets.pop(0) if taught else None
+                if not self._counts(losses.epoch):
                     return losses
+                if target is None:
+                    raise _UntaughtError
                 return self._add(losses, self._distance(_outputs(losses), target))
 
             return run
 
-        targets: list[Tensor | None] = [*taught] if taught else [None] * len(closures)
-        del taught
         done = self._plain_step(list(map(wrapped, closures)))
-        if done is not None:
-            self._update()
+        self._epochs = epochs
         return done
 
     def _teach(self, closures: list[Closure]) -> list[Tensor]:
@@ -336,8 +367,13 @@ class MESA(Consistency):
 
     def _load_own_state(self, state: dict[str, Any]) -> None:
         super()._load_own_state(state)
+        self._epochs = None
         for mine, saved in zip(self._averages, state["averages"], strict=True):
             mine.copy_(saved)
+
+
+class _UntaughtError(Exception):
+    """The averaged network's outputs are needed after all."""
 
 
 def _outputs(losses: Losses) -> Tensor:

@@ -140,7 +140,7 @@ class SharpnessOptimizer(Optimizer, abc.ABC):
             losses = self._step(closures)
         finally:
             if losses is None:  # the pass that moved them led to nothing
-                _set(self._buffers, self._buffers_before)
+                self._reset_buffers()
             self._random.finish()
             self.zero_grad()
             torch.clear_autocast_cache()  # it holds the weights as they were
@@ -333,7 +333,7 @@ class SharpnessOptimizer(Optimizer, abc.ABC):
         buffers = [] if keep else self._buffers
         copies = [buffer.clone() for buffer in buffers]
         if not keep:  # the network of the first pass again, power iterations included
-            _set(buffers, self._buffers_before)
+            self._reset_buffers()
         self._random.rewind()
         torch.clear_autocast_cache()  # it holds the weights of the pass before
         try:
@@ -343,6 +343,10 @@ class SharpnessOptimizer(Optimizer, abc.ABC):
             _set(buffers, copies)
             if main:
                 self._random.remember()
+
+    def _reset_buffers(self) -> None:
+        """Put the buffers back to what the step began with."""
+        _set(self._buffers, self._buffers_before)
 
     def _unsynchronised(self) -> contextlib.AbstractContextManager[None]:
         if isinstance(self._model, DistributedDataParallel):
