@@ -74,9 +74,7 @@ def train_stage(stage: Stage, steps: int, about: About, place: Workplace) -> Pat
     ):
         for step in range(done, steps):
             _set_learning_rate(stage, learning_rate(stage.learning_rate, step, steps, schedule))
-            figures = stage.step(
-                Batch.of(place.crops.draw(stage.name, step, stage.batches), place.device), step
-            )
+            figures = stage.step(_batch(place, stage, step), step)
             if is_finite(figures):
                 averaged.update(step)
             last = step + 1 == steps
@@ -168,6 +166,10 @@ def _restore_state(
         )
     folder.forget_metrics_after(stage.name, step)
     return step, recorder
+
+
+def _batch(place: Workplace, stage: Stage, step: int) -> Batch:
+    return Batch.of(place.crops.draw(stage.name, step, stage.batches), place.device)
 
 
 def _set_learning_rate(stage: Stage, rate: float) -> None:

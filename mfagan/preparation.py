@@ -16,7 +16,8 @@ from mfagan.config import NO_TEACHER, TrainConfig
 from mfagan.discriminator import PatchDiscriminator, parse_discriminator
 from mfagan.generator import Generator
 from mfagan.option_checks import refuse_contradictions
-from mfagan.photos import PhotoCrops, Split, refuse_nested, split_photos, validation_pairs
+from mfagan.photo_folders import Split, refuse_nested, split_photos, validation_pairs
+from mfagan.photos import PhotoCrops
 from mfagan.rrdb import RRDBNet
 from mfagan.space import SearchSpace
 

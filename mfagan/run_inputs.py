@@ -16,7 +16,7 @@ from latency.files import sha256, write_json
 
 if TYPE_CHECKING:
     from mfagan.config import DataConfig, TrainConfig
-    from mfagan.photos import Split
+    from mfagan.photo_folders import Split
 
 INPUTS = "data.json"
 _NAMED = 3

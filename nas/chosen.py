@@ -55,7 +55,8 @@ def finetune_crops(arguments: argparse.Namespace, about: About) -> PhotoCrops:
         FileNotFoundError: a folder is missing or holds no image.
         ValueError: as `finetune_config`.
     """
-    from mfagan.photos import PhotoCrops, split_photos
+    from mfagan.photo_folders import split_photos
+    from mfagan.photos import PhotoCrops
 
     config = finetune_config(arguments, about)
     split = split_photos(arguments.data, arguments.validation)

@@ -148,7 +148,7 @@ def command(arguments: argparse.Namespace) -> int:
     ranking, cut = supernet_files(arguments.supernet)
 
     from mfagan.device import prepare_torch
-    from mfagan.photos import refuse_nested
+    from mfagan.photo_folders import refuse_nested
     from nas.objective import Objective, load_pairs
     from nas.result import SupernetFile
     from nas.study import check_budget, identity_of, search

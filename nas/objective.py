@@ -146,7 +146,7 @@ def load_pairs(data: Path, validation: Path | None, scale: int) -> Pairs:
         FileNotFoundError: a folder is missing or holds no image.
         ValueError: there is only one photograph, or one that is too small.
     """
-    from mfagan.photos import split_photos, validation_pairs
+    from mfagan.photo_folders import split_photos, validation_pairs
 
     return validation_pairs(split_photos(data, validation).validation, scale)
 

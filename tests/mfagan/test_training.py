@@ -16,7 +16,7 @@ from mfagan.architecture import parse
 from mfagan.checkpoint import load_network, read_about
 from mfagan.config import resolve
 from mfagan.evaluation import mean_psnr_y
-from mfagan.photos import split_photos, validation_pairs
+from mfagan.photo_folders import split_photos, validation_pairs
 from mfagan.preparation import resolve_precision
 from mfagan.recipes import RECIPES
 from mfagan.run_folder import RunFolder
@@ -108,10 +108,10 @@ def test_an_interrupted_run_goes_on_bit_for_bit(finished, tmp_path, monkeypatch,
     draw = engine._batch
     pending = [signal.SIGTERM]
 
-    def interrupting(place, name, at):
-        if (name, at) == (stage, step) and pending:
+    def interrupting(place, trained, at):
+        if (trained.name, at) == (stage, step) and pending:
             os.kill(os.getpid(), pending.pop())
-        return draw(place, name, at)
+        return draw(place, trained, at)
 
     monkeypatch.setattr(engine, "_batch", interrupting)
     out = tmp_path / "out"
@@ -235,10 +235,10 @@ def test_diverged_weights_do_not_push_out_the_good_ones(finished, tmp_path):
 def test_a_stop_in_the_last_step_is_obeyed(finished, tmp_path, monkeypatch):
     draw = engine._batch
 
-    def interrupting(place, name, at):
-        if (name, at) == ("teacher", 3):
+    def interrupting(place, trained, at):
+        if (trained.name, at) == ("teacher", 3):
             os.kill(os.getpid(), signal.SIGINT)
-        return draw(place, name, at)
+        return draw(place, trained, at)
 
     monkeypatch.setattr(engine, "_batch", interrupting)
     with pytest.raises(engine.InterruptedRunError, match="SIGINT after the teacher stage"):
@@ -279,8 +279,8 @@ def test_losses_that_stay_infinite_stop_the_run(finished, tmp_path):
         step = int(newest.stem[-7:]) + engine.MAX_SKIPPED
         told = re.fullmatch(
             rf"10 steps in a row were not finite: stage pixel, step {step}, learning rate "
-            r"\d.*e\+11, l1 (nan|inf), l1 of mfa.* (nan|inf); the last good checkpoint is "
-            rf"'{newest}'; lower the learning rate \(--pixel-lr\) in another folder",
+            r"\d.*e\+11, l1 (nan|inf), gradient_norm (nan|inf), l1 of mfa.* (nan|inf); the last "
+            rf"good checkpoint is '{newest}'; lower the learning rate \(--pixel-lr\) in another folder",
             str(caught.value),
         )
         assert told, str(caught.value)
@@ -291,11 +291,11 @@ def test_the_end_of_a_stage_that_never_was_finite(finished, tmp_path, monkeypatc
     draw, out = engine._batch, tmp_path / "out"
     stops = [4]
 
-    def bad(place, name, at):
+    def bad(place, trained, at):
         if at in stops:
             os.kill(os.getpid(), signal.SIGTERM)
             stops.remove(at)
-        batch = draw(place, name, at)
+        batch = draw(place, trained, at)
         batch.hr.fill_(float("nan"))
         return batch
 
@@ -313,11 +313,11 @@ def test_skipped_steps_are_counted_across_a_stop(finished, tmp_path, monkeypatch
     draw, schedule = engine._batch, {"gan_steps": 0, "pixel_steps": 9, "validate_every": 5}
     stops = []
 
-    def bad(place, name, at):
+    def bad(place, trained, at):
         if at + 1 in stops:
             os.kill(os.getpid(), signal.SIGTERM)
             stops.remove(at + 1)
-        batch = draw(place, name, at)
+        batch = draw(place, trained, at)
         if at + 1 in (2, 3, 6):
             batch.hr[0, 0, 0, 0] = float("inf")
         return batch

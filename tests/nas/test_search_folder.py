@@ -350,7 +350,7 @@ def test_photographs_too_small_to_fine_tune_on_are_found_before_the_search(
     import numpy as np
 
     from mfagan.images import write_image
-    from mfagan.photos import split_photos
+    from mfagan.photo_folders import split_photos
 
     own = tmp_path / "photos"
     for k in range(3):
