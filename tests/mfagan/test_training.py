@@ -280,7 +280,8 @@ def test_losses_that_stay_infinite_stop_the_run(finished, tmp_path):
         told = re.fullmatch(
             rf"10 steps in a row were not finite: stage pixel, step {step}, learning rate "
             r"\d.*e\+11, l1 (nan|inf), gradient_norm (nan|inf), l1 of mfa.* (nan|inf); the last "
-            rf"good checkpoint is '{newest}'; lower the learning rate \(--pixel-lr\) in another folder",
+            rf"good checkpoint is '{newest}'; lower the learning rate \(--pixel-lr\) in another "
+            "folder",
             str(caught.value),
         )
         assert told, str(caught.value)
