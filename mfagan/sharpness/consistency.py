@@ -227,9 +227,10 @@ class MESA(Consistency):
     2. One pass with lambda * distance to t, and a step of the base optimizer.
     3. v <- decay * v + (1 - decay) * w, parameters and buffers; v starts as a copy of w.
 
-    Step 1 is left out where neither the epoch of the last step nor the next one counts. Should an
-    epoch count all the same, because some were jumped over, the pass of step 2 is broken off and
-    made anew after step 1, from the same buffers and random numbers.
+    Step 1 is left out where no epoch from the last step's to the farthest that this one can be in
+    counts; of steps of one size, that is the smallest rise seen and one more. Should an epoch count
+    all the same, the pass of step 2 is broken off and made anew after step 1, from the same buffers
+    and random numbers; a closure is then asked for its main pass twice.
 
     Args:
         params: see `SharpnessOptimizer`.
@@ -271,7 +272,8 @@ class MESA(Consistency):
         )
         self._network = model
         self._averages = [x.clone() for x in self._tensors()]
-        self._epochs: set[int] | None = None  # of the last step; None where it is not known
+        self._epochs: set[int] = set()  # of the last step
+        self._rise: int | None = None  # the smallest from one step to the next
 
     def _step(self, closures: list[Closure]) -> Losses | None:
         broken_off = False
@@ -287,9 +289,11 @@ class MESA(Consistency):
         return done
 
     def _may_count(self) -> bool:
-        if self._epochs is None:
+        """Tell whether the epoch of this step may be one that counts."""
+        if self._rise is None:
             return self._lambda > 0
-        return any(self._counts(epoch) or self._counts(epoch + 1) for epoch in self._epochs)
+        farthest = max(self._epochs) + self._rise + 1
+        return self._lambda > 0 and self._after < farthest and min(self._epochs) < self._before
 
     def _student_step(self, closures: list[Closure], *, taught: bool) -> Losses | None:
         """Take a step of the base optimizer.
@@ -317,6 +321,9 @@ class MESA(Consistency):
             return run
 
         done = self._plain_step(list(map(wrapped, closures)))
+        if self._epochs:
+            rise = max(0, max(epochs) - max(self._epochs))
+            self._rise = rise if self._rise is None else min(rise, self._rise)
         self._epochs = epochs
         return done
 
@@ -367,7 +374,7 @@ class MESA(Consistency):
 
     def _load_own_state(self, state: dict[str, Any]) -> None:
         super()._load_own_state(state)
-        self._epochs = None
+        self._epochs, self._rise = set(), None
         for mine, saved in zip(self._averages, state["averages"], strict=True):
             mine.copy_(saved)
 

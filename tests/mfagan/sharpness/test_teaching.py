@@ -8,9 +8,10 @@ from every_method import Task, make, network, same, train
 
 EPOCHS = {
     "in turn": [0, 0, 1, 2, 3, 4, 5, 6, 6, 7],
-    "jumps": [0, 1, 5, 6, 2, 1, 7],
+    "jumps": [0, 0, 1, 5, 6, 2, 1, 7],
     "from within": [4, 5],
-    "over it": [0, 1, 9, 10],
+    "over it": [0, 0, 1, 9, 10],
+    "several a step": [0, 1, 2, 4, 5, 6, 7],
 }
 
 
@@ -45,18 +46,26 @@ def test_epochs_that_come_in_any_order_are_exact(epochs, parts):
 
 def test_the_averaged_network_runs_in_epochs_that_may_count_alone():
     _, taught, main = run(EPOCHS["in turn"], always=False)
-    #        epochs: 0  0  1  2  3  4  5  6  6  7; the first step does not know where it is
-    assert taught == [1, 0, 0, 0, 0, 1, 1, 1, 1, 1]
+    #        epochs: 0  0  1  2  3  4  5  6  6  7; the first two do not know how fast they rise
+    assert taught == [1, 1, 0, 0, 0, 1, 1, 1, 1, 1]
     assert main == [1] * 10
-    _, taught, main = run([0, 7, 7, 8], always=False)
-    assert taught == [1, 0, 0, 0]
+    _, taught, main = run([7, 7, 7, 8], always=False)
+    assert taught == [1, 1, 0, 0]
+
+
+@pytest.mark.parametrize("rate", [0.3, 0.9, 1.2, 1.5, 2.7, 6.0])
+def test_epochs_that_rise_evenly_never_break_a_pass_off(rate):
+    epochs = [int(rate * step) for step in range(16)]
+    _, taught, main = run(epochs, always=False, end=float("inf"))
+    assert main == [1] * 16
+    assert all(count for count, epoch in zip(taught, epochs, strict=True) if epoch > 3)
 
 
 def test_a_jump_into_an_epoch_that_counts_is_made_good():
     _, taught, main = run(EPOCHS["jumps"], always=False)
-    #        epochs: 0  1  5  6  2  1  7
-    assert taught == [1, 0, 1, 1, 1, 0, 0]
-    assert main == [1, 1, 2, 1, 1, 1, 1]
+    #        epochs: 0  0  1  5  6  2  1  7
+    assert taught == [1, 1, 0, 1, 1, 1, 0, 0]
+    assert main == [1, 1, 1, 2, 1, 1, 1, 1]
 
 
 def test_no_weight_of_the_distance_means_no_pass_of_the_averaged_network():
