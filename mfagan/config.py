@@ -136,8 +136,10 @@ class OptimizerConfig:
     sharpness_every: int = option(
         1, "the second pass is made on every so many-th step only", least=1
     )
-    rho: float = option(0.02, "radius of SAM, WSAM and ESAM", least=0)
-    asam_rho: float = option(0.05, "radius of ASAM, in units of the weights", least=0)
+    rho: float = option(
+        0.02, "radius of SAM, WSAM and ESAM: a norm over all weights", least=0, most=10
+    )
+    asam_rho: float = option(0.05, "radius of ASAM, in units of the weights", least=0, most=10)
     gamma: float = option(0.5, "weight of WSAM's sharpness term, below 1", least=0, most=0.99)
     wsam: str = option(
         "decoupled", "how WSAM's sharpness term enters", choices=("decoupled", "coupled")
@@ -148,7 +150,9 @@ class OptimizerConfig:
     esam_gamma: float = option(
         0.5, "share of the samples that ESAM descends with", least=0.01, most=1
     )
-    sigma: float = option(0.005, "strength of the RWP family's noise", least=0)
+    sigma: float = option(
+        0.005, "the RWP family's noise, in units of each filter's norm", least=0, most=10
+    )
     sigma_increase: float = option(
         0.0, "sigma ends at 1 plus so many times its start, along a cosine", least=0
     )
@@ -156,7 +160,7 @@ class OptimizerConfig:
     mix: float = option(0.5, "share of the perturbed gradient in m-RWP and m-ARWP", least=0, most=1)
     consistency: float = option(1.0, "weight of SAF's and MESA's distance", least=0)
     consistency_start: int = option(
-        5, "epochs after which SAF's and MESA's distance counts", least=0
+        0, "epochs of a stage before SAF's and MESA's distance counts", least=0
     )
     saf_lag: int = option(3, "epochs between the outputs that SAF compares", least=1, most=100)
     mesa_decay: float = option(

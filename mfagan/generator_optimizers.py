@@ -74,7 +74,7 @@ class OptimizerChoice:
         }
         adaptive = {"eta": config.eta}
         mixed = {**random, **two_passes, "lambda_": config.mix}
-        pull = {"lambda_": config.consistency, "start": config.consistency_start}
+        pull = {"lambda_": config.consistency, "start": config.consistency_start - 1}
         ring = {
             "samples": self.config.data.fixed_crops,
             "lag": config.saf_lag,

@@ -77,6 +77,8 @@ def without_effect(config: TrainConfig, given: Values) -> Iterator[tuple[str, st
             (bool(zeros), {name}, f"with {' and '.join(sorted(zeros))}")
             for name, zeros in _switched_off(config).items()
         ),
+        (_is_too_short(config, "gan"), {"generator_optimizer"}, _too_short(config, "gan")),
+        (_is_too_short(config, "pixel"), {"pixel_optimizer"}, _too_short(config, "pixel")),
         (optimizer.sigma == 0, {"sigma_increase", "eta"}, "with --sigma 0"),
         (optimizer.rho == 0, {"esam_beta"}, "with --rho 0"),
         (
@@ -90,6 +92,28 @@ def without_effect(config: TrainConfig, given: Values) -> Iterator[tuple[str, st
             for name in sorted(names & options):
                 names.remove(name)
                 yield name, reason
+
+
+def _saf_steps(config: TrainConfig, stage: str) -> int | None:
+    """Return the steps of a stage under SAF; None of any other."""
+    schedule, optimizer = config.schedule, config.optimizer
+    if stage == "gan":
+        return schedule.gan_steps if optimizer.generator_optimizer == "saf" else None
+    return schedule.pixel_steps if optimizer.pixel_optimizer == "saf" else None
+
+
+def _is_too_short(config: TrainConfig, stage: str) -> bool:
+    """Tell whether SAF's first comparison would come after the stage's end."""
+    steps, data = _saf_steps(config, stage), config.data
+    epochs = max(config.optimizer.saf_lag, config.optimizer.consistency_start)
+    return bool(steps) and (steps or 0) <= epochs * -(-data.fixed_crops // data.batch)
+
+
+def _too_short(config: TrainConfig, stage: str) -> str:
+    return (
+        f"in {_saf_steps(config, stage)} steps: SAF compares with the outputs of --saf-lag "
+        f"{config.optimizer.saf_lag} epochs ago, and one is all {config.data.fixed_crops} crops"
+    )
 
 
 def _unused(config: TrainConfig, users: set[str]) -> str:

@@ -102,7 +102,8 @@ class Recorder:
             self.skipped_in_a_row += 1
         if not (flush or step % LOG_EVERY == 0) or not self._window:
             return
-        names = self._window[-1]
+        # Not every step has a second pass, and so not every figure.
+        names = {name: None for figures in self._window for name in figures}
         mean = {n: float(np.mean([f[n] for f in self._window if n in f])) for n in names}
         wall, cpu = self._now()
         line = {

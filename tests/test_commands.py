@@ -129,6 +129,20 @@ def test_options_of_a_method_that_is_switched_off_are_warned_of():
     assert off == said("--consistency 0", "mesa_decay", "consistency_start")
 
 
+def test_saf_in_too_few_steps_is_warned_of():
+    """With 64 crops in batches of 2 the fourth epoch, which can compare, begins after 96 steps."""
+    from mfagan.config import resolve
+    from mfagan.option_checks import without_effect
+
+    for steps, expected in ((96, ["generator_optimizer"]), (97, [])):
+        layers = {
+            "data": {"fixed_crops": 64, "batch": 2},
+            "schedule": {"gan_steps": steps},
+            "optimizer": {"generator_optimizer": "saf"},
+        }
+        assert [name for name, _ in without_effect(resolve(layers), layers)] == expected
+
+
 def test_a_method_that_this_run_does_not_use_is_not_refused():
     from mfagan.config import resolve
     from mfagan.option_checks import refuse_contradictions, without_effect
