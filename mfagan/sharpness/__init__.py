@@ -5,8 +5,9 @@ what it returns.
 """
 
 from mfagan.sharpness.closure import Closure, Losses, Pass
-from mfagan.sharpness.consistency import MESA, SAF
+from mfagan.sharpness.consistency import SAF
 from mfagan.sharpness.esam import ESAM
+from mfagan.sharpness.mesa import MESA
 from mfagan.sharpness.optimizer import SharpnessOptimizer
 from mfagan.sharpness.plain import Plain
 from mfagan.sharpness.rwp import ARWP, MARWP, MRWP, RWP
