@@ -54,10 +54,11 @@ class OptimizerChoice:
             model: the generator.
             learning_rate: at the start.
         """
+        kind, options = self._kind()
+        strengths: dict[str, Any] = {k: 0.0 for k in ("rho", "sigma") if k in options}
         for group in groups:
             if not group.pop("perturb", True):
-                group.update(rho=0.0, sigma=0.0)
-        kind, options = self._kind()
+                group.update(strengths)
         return kind(
             groups, Adam, model=model, lr=learning_rate, betas=BETAS, foreach=True, **options
         )

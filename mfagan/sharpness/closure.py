@@ -93,3 +93,31 @@ def total(losses: Sequence[Losses]) -> Losses:
     others = [x.weight * x.adversarial.detach() for x in losses if x.adversarial is not None]
     adversarial = torch.stack(others).sum() if others else None
     return Losses(task=torch.stack(tasks).sum(), adversarial=adversarial)
+
+
+def check_returned(returned: object, request: Pass) -> Losses:
+    """Return what a closure returned, if it is what it should be.
+
+    Raises:
+        ValueError: it is not; the sentence says what is.
+    """
+    if not isinstance(returned, Losses):
+        raise ValueError(
+            f"the closure must return mfagan.sharpness.Losses, got {type(returned).__name__}"
+        )
+    for name in ("task", "adversarial"):
+        term = getattr(returned, name)
+        if term is None and name == "adversarial":
+            continue
+        if not isinstance(term, Tensor) or term.ndim:
+            got = tuple(term.shape) if isinstance(term, Tensor) else type(term).__name__
+            raise ValueError(f"Losses.{name} must be a tensor without dimensions, got {got}")
+    if torch.is_grad_enabled() and not request.outputs_only and not returned.task.requires_grad:
+        raise ValueError(
+            "Losses.task has no graph: return the loss itself, neither detached nor computed "
+            "without gradients, and leave backward() to the optimizer"
+        )
+    per_sample = returned.per_sample
+    if per_sample is not None and per_sample.ndim != 1:
+        raise ValueError(f"Losses.per_sample must be of shape (N,), got {tuple(per_sample.shape)}")
+    return returned

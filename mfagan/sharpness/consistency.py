@@ -164,6 +164,11 @@ class SAF(Consistency):
         ids = losses.samples
         if losses.outputs is None or ids is None:
             raise ValueError("SAF needs `outputs` and `samples` from its closure")
+        if ids.shape != losses.outputs.shape[:1] or ids.is_floating_point():
+            raise ValueError(
+                f"Losses.samples must be {len(losses.outputs)} integers, one for each output, got "
+                f"{tuple(ids.shape)} {ids.dtype}"
+            )
         if ids.numel() and not (int(ids.min()) >= 0 and int(ids.max()) < self._samples):
             raise ValueError(
                 f"sample ids must be from 0 to {self._samples - 1}, got "

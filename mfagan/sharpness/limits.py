@@ -7,6 +7,8 @@ import numbers
 from collections.abc import Sequence
 from typing import Any
 
+from torch.optim import Optimizer
+
 
 def as_number(name: str, value: Any) -> float:
     """Return any real number as a float: Python's, numpy's, a tensor without dimensions.
@@ -69,6 +71,17 @@ def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
     """
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+
+
+def check_base(base_optimizer: object) -> None:
+    """Refuse an optimizer where its class is needed.
+
+    Raises:
+        ValueError: it is one.
+    """
+    if isinstance(base_optimizer, Optimizer):
+        name = type(base_optimizer).__name__
+        raise ValueError(f"give the class of the base optimizer, {name}, not one that is made")
 
 
 PASSES: dict[str, Any] = {"perturb": "task", "every": 1, "batch_norm": "first"}

@@ -127,7 +127,7 @@ class MESA(Consistency):
         """Return the outputs of the averaged network for each closure."""
         request = Pass(perturbed=True, adversarial=False, outputs_only=True)
         with self._passing(main=False), self._lent(), torch.no_grad():
-            return [_outputs(closure(request)).detach() for closure in closures]
+            return [_outputs(self._run(closure, request)).detach() for closure in closures]
 
     @contextlib.contextmanager
     def _lent(self) -> Iterator[None]:

@@ -18,13 +18,17 @@ from torch.optim import LBFGS, Optimizer
 from mfagan import processes
 from mfagan.processes import Gradients
 from mfagan.sharpness import gradients as grads
-from mfagan.sharpness.closure import Closure, Closures, Losses, Pass, total
-from mfagan.sharpness.limits import PASSES, check_above, check_passes
+from mfagan.sharpness.closure import Closure, Closures, Losses, Pass, check_returned, total
+from mfagan.sharpness.limits import PASSES, check_above, check_base, check_passes
 from mfagan.sharpness.precision import check_autocast, check_losses, check_weights
 from mfagan.sharpness.randomness import Randomness
 
 Moves = Sequence[tuple[Tensor, Tensor]]
 """Parameters and what is added to each."""
+
+
+_OF_GROUPS = {"params", "param_names", "initial_lr"}
+"""What a group has beside options; the last one of a schedule that goes on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,12 +112,23 @@ class SharpnessOptimizer(Optimizer, abc.ABC):
                 warnings.warn(text, UserWarning, stacklevel=3)
         self._model = model
         self._named = _names_in(model)
+        check_base(base_optimizer)
         super().__init__(params, {**(group_options or {}), **hyper})
-        self.base_optimizer = base_optimizer(self.param_groups, **hyper)
+        try:
+            self.base_optimizer = base_optimizer(self.param_groups, **hyper)
+        except TypeError as error:
+            name = type(self).__name__
+            raise TypeError(f"neither {name} nor its base optimizer takes this: {error}") from error
         if isinstance(self.base_optimizer, LBFGS):
             raise ValueError("LBFGS runs its closure itself and cannot be a base optimizer")
         self._share()
         self.defaults = {**self.base_optimizer.defaults, **self.defaults}  # for groups added later
+        for group in self.param_groups:
+            if unknown := group.keys() - self.defaults.keys() - _OF_GROUPS:
+                raise ValueError(
+                    f"a parameter group has no option {', '.join(sorted(unknown))}; it may have "
+                    f"{', '.join(sorted(self.defaults))}"
+                )
         self._max_norm = max_norm
         self._checked = False
         self.steps = 0
@@ -130,6 +145,8 @@ class SharpnessOptimizer(Optimizer, abc.ABC):
             None when the step was skipped.
         """
         closures = list(closure) if isinstance(closure, Sequence) else [closure]
+        if not closures or not all(map(callable, closures)):
+            raise ValueError("step needs a closure, or several in a list")
         check_autocast(self._parameters())
         self.gradient_norm, self.perturbed_gradient_norm = math.nan, 0.0
         self._random = Randomness(self._parameters())
@@ -213,7 +230,7 @@ class SharpnessOptimizer(Optimizer, abc.ABC):
         """Refuse a state that `_load_own_state` could not load."""
         if state.get("kind") != self._kind():
             raise ValueError(f"the state is of {state.get('kind')}, this is {self._kind()}")
-        if state["shapes"] != self._shapes():
+        if state.get("shapes") != self._shapes():
             raise ValueError("the state is of parameters of other shapes, or in other groups")
 
     def _load_own_state(self, state: dict[str, Any]) -> None:
@@ -304,6 +321,7 @@ class SharpnessOptimizer(Optimizer, abc.ABC):
                     rest = grads.backward(other, parameters, rest)
                 else:
                     task = grads.backward(weighed + other, parameters, task, inputs=inputs)
+                del weighed, other  # and with them the graph, before the next forward pass
         norm = math.nan
         if finite:
             assert task is not None
@@ -317,7 +335,7 @@ class SharpnessOptimizer(Optimizer, abc.ABC):
         )
 
     def _run(self, closure: Closure, request: Pass) -> Losses:
-        losses = closure(request)
+        losses = check_returned(closure(request), request)
         check_losses(losses, whole=request.main and not self._checked)
         return losses
 

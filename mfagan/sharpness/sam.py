@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from mfagan.processes import Gradients
 from mfagan.sharpness import gradients as grads
 from mfagan.sharpness.closure import Closure, Losses, Pass
-from mfagan.sharpness.limits import check_choice, check_number
+from mfagan.sharpness.limits import check_base, check_choice, check_number
 from mfagan.sharpness.optimizer import Moves
 from mfagan.sharpness.two_passes import TwoPasses
 
@@ -44,6 +44,7 @@ class Ascent(TwoPasses):
         **options: Any,
     ) -> None:
         self._eps = check_number("eps", eps)
+        check_base(base_optimizer)
         taken = "rho" in inspect.signature(base_optimizer).parameters
         self._radius = "ascent_rho" if taken else "rho"
         group_options = {self._radius: rho, "adaptive": adaptive}
