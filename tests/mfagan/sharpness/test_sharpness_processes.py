@@ -1,46 +1,19 @@
 """Two gloo processes against rules written out for one; two_processes.py is what they run."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 import two_processes as two
 from every_method import METHODS, same
+from gloo import run_two
 from torch import nn
 
 from mfagan.sharpness import MARWP, MRWP
-
-LIMIT = 120  # seconds, after which a deadlock is a failure
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     """What each of two processes got, by case."""
-    folder = tmp_path_factory.mktemp("processes")
-    script = Path(two.__file__)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    started = [
-        subprocess.Popen(
-            [sys.executable, str(script), str(rank), str(folder / "meet"), str(folder / str(rank))],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in (0, 1)
-    ]
-    try:
-        told = [process.communicate(timeout=LIMIT)[0] for process in started]
-    except subprocess.TimeoutExpired:
-        pytest.fail(f"the two processes wait for each other: no end after {LIMIT} s")
-    finally:
-        for process in started:
-            process.kill()
-    assert [process.returncode for process in started] == [0, 0], "\n".join(told)
-    return [torch.load(folder / str(rank), weights_only=False) for rank in (0, 1)]
+    return run_two(two.__file__, tmp_path_factory.mktemp("processes"))
 
 
 def both(results, *key):
