@@ -27,7 +27,12 @@ from mfagan.config import (
     resolve,
     to_values,
 )
-from mfagan.option_checks import refuse_moved_inputs, refuse_shared_photographs, without_effect
+from mfagan.option_checks import (
+    refuse_contradictions,
+    refuse_moved_inputs,
+    refuse_shared_photographs,
+    without_effect,
+)
 from mfagan.recipes import DEFAULT, RECIPES
 
 PROGRAM = "mfagan-train"
@@ -103,8 +108,9 @@ def command(arguments: argparse.Namespace) -> int:
         config = _resumed(arguments, RECIPES.get(arguments.recipe, {}), file, flags=flags)
     else:
         config = resolve(RECIPES[arguments.recipe or DEFAULT], file, flags=flags)
-        _warn(arguments, config, file, flags)
     _check(arguments, config)
+    if not arguments.resume:
+        _warn(arguments, config, file, flags)
 
     from mfagan.device import prepare_torch
 
@@ -173,6 +179,7 @@ def _check(arguments: argparse.Namespace, config: TrainConfig) -> None:
     data, validation = config.data.data, config.data.validation
     if not data:
         raise ValueError("--data is needed: a folder of photographs to train on")
+    refuse_contradictions(config)
     for folder in (data, validation) if arguments.resume else ():
         if folder and not Path(folder).is_dir():
             where = "" if Path(folder).is_absolute() else f", seen from '{Path.cwd()}'"
