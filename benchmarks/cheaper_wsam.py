@@ -11,6 +11,7 @@ from mfagan.processes import Gradients
 from mfagan.sharpness import WSAM, Closure, Losses
 from mfagan.sharpness import gradients as grads
 from mfagan.sharpness.optimizer import MainPass
+from mfagan.sharpness.restoration import moved
 
 
 class Reused(WSAM):
@@ -50,7 +51,7 @@ class HalfBatch(WSAM):
         other = None if clean is None else self._main_pass(closures[half:])
         if clean is None or other is None:
             return None
-        with self._moved(self._moves(clean.task)):
+        with moved(self._moves(clean.task)):
             found = self._further_pass(closures[:half], [self._second_request()] * half)
         if found is None:
             return None
@@ -77,7 +78,7 @@ class LastLayers(WSAM):
         late = set(parameters[len(parameters) // 2 :])
         part = [g if p in late else None for p, g in zip(parameters, clean.task, strict=True)]
         found: Gradients = [None] * len(parameters)
-        with self._moved(self._moves(part)), self._again():
+        with moved(self._moves(part)), self._again():
             for closure in closures:
                 losses = self._run(closure, self._second_request())
                 loss = losses.weight * losses.task

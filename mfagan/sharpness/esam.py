@@ -17,6 +17,7 @@ from mfagan.sharpness import gradients as grads
 from mfagan.sharpness.closure import Closure, Losses, Pass
 from mfagan.sharpness.limits import check_above, check_choice, check_integer
 from mfagan.sharpness.randomness import Noise, step_generator
+from mfagan.sharpness.restoration import moved
 from mfagan.sharpness.sam import Ascent
 
 _ALL = 0.99
@@ -94,7 +95,7 @@ class ESAM(Ascent):
         before = [each for each in clean.per_sample if each is not None]
         if len(before) < len(closures):
             raise ValueError("ESAM needs `per_sample` from its closure: the loss of each sample")
-        with self._moved(self._moves(clean.task, factor=1 / self._beta)):
+        with moved(self._moves(clean.task, factor=1 / self._beta)):
             del clean
             selected = self._select(closures, before)
             found = self._descent(closures, before, selected)

@@ -22,10 +22,7 @@ from mfagan.sharpness.closure import Closure, Closures, Losses, Pass, check_retu
 from mfagan.sharpness.limits import PASSES, check_above, check_base, check_passes
 from mfagan.sharpness.precision import check_autocast, check_losses, check_weights
 from mfagan.sharpness.randomness import Randomness
-
-Moves = Sequence[tuple[Tensor, Tensor]]
-"""Parameters and what is added to each."""
-
+from mfagan.sharpness.restoration import put
 
 _OF_GROUPS = {"params", "param_names", "initial_lr"}
 """What a group has beside options; the last one of a schedule that goes on."""
@@ -358,35 +355,18 @@ class SharpnessOptimizer(Optimizer, abc.ABC):
             with self._unsynchronised():
                 yield
         finally:
-            _set(buffers, copies)
+            put(buffers, copies)
             if main:
                 self._random.remember()
 
     def _reset_buffers(self) -> None:
         """Put the buffers back to what the step began with."""
-        _set(self._buffers, self._buffers_before)
+        put(self._buffers, self._buffers_before)
 
     def _unsynchronised(self) -> contextlib.AbstractContextManager[None]:
         if isinstance(self._model, DistributedDataParallel):
             return self._model.no_sync()
         return contextlib.nullcontext()
-
-    @contextlib.contextmanager
-    def _moved(self, moves: Moves) -> Iterator[None]:
-        """Add to weights for a while; afterwards they are as before, bit for bit.
-
-        Subtracting instead of copying would drift, and could not undo a NaN.
-        """
-        parameters = [p for p, _ in moves]
-        copies = [p.detach().clone() for p in parameters]
-        try:
-            if moves:
-                with torch.no_grad():
-                    torch._foreach_add_(parameters, [e for _, e in moves])
-            del moves  # the copies are enough to hold
-            yield
-        finally:
-            _set(parameters, copies)
 
     def _agree(self, *values: float) -> bool:
         """Tell whether the values are finite in every process."""
@@ -404,12 +384,6 @@ class SharpnessOptimizer(Optimizer, abc.ABC):
         for p, g in zip(self._parameters(), direction, strict=True):
             p.grad = g
         self.base_optimizer.step()
-
-
-def _set(tensors: list[Tensor], values: list[Tensor]) -> None:
-    if tensors:
-        with torch.no_grad():
-            torch._foreach_copy_(tensors, values)
 
 
 def _names_in(model: nn.Module | None) -> dict[int, str]:

@@ -19,7 +19,7 @@ from mfagan.processes import Gradients
 from mfagan.sharpness import gradients as grads
 from mfagan.sharpness.closure import Closure, Losses, Pass
 from mfagan.sharpness.limits import check_base, check_choice, check_number
-from mfagan.sharpness.optimizer import Moves
+from mfagan.sharpness.restoration import Moves, moved
 from mfagan.sharpness.two_passes import TwoPasses
 
 
@@ -132,7 +132,7 @@ class SAM(Ascent):
         if clean is None:
             return None
         losses, rest = clean.losses, clean.rest
-        with self._moved(self._moves(clean.task)):
+        with moved(self._moves(clean.task)):
             del clean  # its task gradient is not needed any more
             found = self._further_pass(closures, [self._second_request()] * len(closures))
         if found is None:

@@ -17,6 +17,7 @@ from mfagan.sharpness import gradients as grads
 from mfagan.sharpness.closure import Closure, Losses
 from mfagan.sharpness.limits import check_choice, check_number
 from mfagan.sharpness.optimizer import MainPass
+from mfagan.sharpness.restoration import moved
 from mfagan.sharpness.sam import Ascent
 
 
@@ -81,7 +82,7 @@ class WSAM(Ascent):
         if not sharp:
             self._descend(self._clipped(self._average(clean.task)))
             return losses
-        with self._moved(self._moves(clean.task)):
+        with moved(self._moves(clean.task)):
             found = self._further_pass(closures, [self._second_request()] * len(closures))
         if found is None:
             return None
