@@ -44,6 +44,15 @@ class DataConfig:
     validation: str = option(
         "", "folder to validate on; without it, one photograph in ten of --data"
     )
+    lr_data: str = option(
+        "", "folder of LR images named as those of --data; without it LR is made from --data"
+    )
+    degradation: str = option(
+        "bicubic",
+        "how LR is made: MATLAB's bicubic rule, or blur, resizing, noise and JPEG drawn anew for "
+        "every crop, twice over (Real-ESRGAN)",
+        choices=("bicubic", "real"),
+    )
     scale: int = option(4, "upscaling factor", choices=(2, 3, 4))
     patch: int = option(32, "LR pixels a side of a training crop", least=8, most=512)
     batch: int = option(16, "crops per step", least=1, most=4096)
@@ -59,6 +68,10 @@ class DataConfig:
         least=0,
     )
     cache_mib: int = option(2048, "decoded photographs kept in memory, MiB", least=16)
+    workers: int = option(
+        0, "processes that decode and crop; 0 leaves it to a thread of the training process",
+        least=0, most=256,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,19 +90,46 @@ class NetworkConfig:
     teacher: str = option(
         "rrdb_x4_w32_b2_g16", "teacher: an rrdb architecture trained first, or a weights file"
     )
-    discriminator: str = option("patchgan_n3_f16", "PatchGAN: patchgan_n{layers}_f{features}")
+    discriminator: str = option(
+        "patchgan_n3_f16",
+        "PatchGAN: patchgan_n{layers}_f{features}, or ESRGAN's: vgg_s{HR pixels}_f{features}",
+    )
+    teacher_discriminator: str = option(
+        "patchgan_n3_f64",
+        "the teacher's discriminator, from which the other one is distilled; none: no distillation "
+        "of D",
+    )
+    start: str = option("", "weights file that the generator starts from, instead of chance")
+    reparameterize: int = option(
+        0,
+        "extra linear branches beside every 3x3 convolution of one --architecture, so many times "
+        "its channels wide, folded into it in every file; 0: none",
+        least=0, most=8, bare=2,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleConfig:
-    """Steps and learning rates of the stages; every rate falls along a cosine to 1 %."""
+    """Steps and learning rates of the stages."""
 
     teacher_steps: int = option(50_000, "steps of the teacher's own training", least=0)
-    pixel_steps: int = option(100_000, "steps of the pixel stage", least=1)
+    teacher_gan_steps: int = option(
+        20_000, "steps of the teacher against its discriminator; of a teacher from a file, the "
+        "discriminator alone learns", least=0,
+    )  # fmt: skip
+    pixel_steps: int = option(100_000, "steps of the pixel stage; 0 needs --start", least=0)
     gan_steps: int = option(50_000, "steps of the adversarial stage; 0 skips it", least=0)
     teacher_lr: float = option(5e-4, "learning rate of the teacher", least=0.0)
     pixel_lr: float = option(1e-3, "learning rate of the pixel stage", least=0.0)
     gan_lr: float = option(1e-4, "learning rate of the adversarial stage, G and D", least=0.0)
+    lr_schedule: str = option(
+        "cosine", "how learning rates fall: along a cosine to 1 %, at milestones, or not at all",
+        choices=("cosine", "multistep", "constant"),
+    )  # fmt: skip
+    lr_milestones: tuple[float, ...] = option(
+        (0.5, 0.75, 0.9), "shares of a stage's steps at which multistep rates fall", least=0, most=1
+    )
+    lr_decay: float = option(0.5, "factor of multistep rates at each milestone", least=0, most=1)
     warmup_steps: int = option(100, "steps over which each learning rate rises linearly", least=0)
     ema: float = option(
         0.999, "decay of the averaged weights; 0 switches them off", least=0, most=1
@@ -111,7 +151,33 @@ class LossConfig:
     pixel_weight: float = option(1.0, "weight of L1 to ground truth", least=0)
     output_weight: float = option(0.1, "weight of L1 to the teacher's output", least=0)
     feature_weight: float = option(0.01, "weight of the error to the teacher's features", least=0)
-    adversarial_weight: float = option(0.005, "weight of the relativistic average loss", least=0)
+    adversarial_weight: float = option(0.005, "weight of the adversarial loss", least=0)
+    gan_loss: str = option(
+        "relativistic",
+        "adversarial loss on the patch map: relativistic average, vanilla, least squares or hinge",
+        choices=("relativistic", "vanilla", "lsgan", "hinge"),
+    )
+    logit_weight: float = option(
+        0.1, "weight of D's error to the teacher discriminator's logits", least=0
+    )
+    critic_feature_weight: float = option(
+        0.1, "weight of D's error to the teacher discriminator's features", least=0
+    )
+    critic_weight: float = option(
+        0.1,
+        "weight of G's distance to the teacher's output in the teacher discriminator's features",
+        least=0,
+    )
+    perceptual: str = option(
+        "none",
+        "perceptual loss: VGG19's conv5_4 before activation, several of its layers (Real-ESRGAN), "
+        "the focal frequency loss, or none",
+        choices=("none", "vgg19", "vgg19-multi", "focal-frequency"),
+    )
+    perceptual_weight: float = option(1.0, "weight of the perceptual loss", least=0)
+    perceptual_file: str = option(
+        "", "VGG19's published weights file; without it they are downloaded once"
+    )
 
 
 METHODS = (
@@ -133,6 +199,10 @@ class OptimizerConfig:
         "one too",
         choices=("task", "full"),
     )
+    clip: float = option(
+        0.0, "the generator's and the discriminator's gradients are cut to this norm; 0: never",
+        least=0,
+    )  # fmt: skip
     sharpness_every: int = option(
         1, "the second pass is made on every so many-th step only", least=1
     )
@@ -181,6 +251,9 @@ class RunConfig:
             "take bf16, or fp32"
         },
     )  # fmt: skip
+    compile: str = option(
+        "off", "torch.compile of one --architecture's networks", choices=("off", "on")
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

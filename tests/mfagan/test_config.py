@@ -58,7 +58,7 @@ def test_later_layers_win():
         ({"network": {"widths": ["a"]}}, "widths must be of type int"),
         ({"optimizer": {"generator_optimizer": "wsan"}}, "did you mean 'wsam'"),
         ({"optimizer": {"gamma": 1.0}}, "gamma must be from"),
-        ({"schedule": {"pixel_steps": 10**400}}, "pixel_steps must be from 1 to"),
+        ({"schedule": {"pixel_steps": 10**400}}, "pixel_steps must be from 0 to"),
         ({"schedule": {"ema": float("nan")}}, "ema must be a finite number"),
         ({"schedule": {"pixel_lr": float("inf")}}, "pixel_lr must be a finite number"),
     ],
