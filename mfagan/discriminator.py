@@ -1,13 +1,15 @@
-"""PatchGAN discriminator (pix2pix, arXiv 1611.07004) with spectral norm and no batch norm.
+"""Discriminators: PatchGAN, and ESRGAN's VGG-style one as the yardstick.
 
-Canonical string: `patchgan_n{layers}_f{features}`. Parameters: 2.76 M at 64 features, 0.69 M at 32,
-0.18 M at 16; receptive field 70 at three layers.
+PatchGAN (pix2pix, arXiv 1611.07004) has spectral norm and no batch norm; its canonical string is
+`patchgan_n{layers}_f{features}`. Parameters: 2.76 M at 64 features, 0.69 M at 32, 0.18 M at 16;
+receptive field 70 at three layers. ESRGAN's is `vgg_s{HR pixels a side}_f{features}`, 14.5 M as
+published (`vgg_s128_f64`); it gives one logit for a whole crop.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +20,9 @@ from torch.optim import Optimizer
 
 from latency.model_file import shown
 
-_PATTERN = re.compile(r"patchgan_n([1-5])_f([1-9]\d{0,2})", re.ASCII)
+_PATCHGAN = re.compile(r"patchgan_n([1-5])_f([1-9]\d{0,2})", re.ASCII)
+_VGG = re.compile(r"vgg_s([1-9]\d{1,2})_f([1-9]\d{0,2})", re.ASCII)
+_VGG_REDUCTION = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,22 +41,47 @@ class PatchGanArchitecture:
         return f"patchgan_n{self.layers}_f{self.features}"
 
 
-def parse_discriminator(text: str) -> PatchGanArchitecture:
+@dataclass(frozen=True, kw_only=True)
+class VggArchitecture:
+    """Size of ESRGAN's discriminator: HR pixels a side of its crops, features of its first layer.
+
+    The size is a multiple of 32, at most 992; the features 1 to 999.
+    """
+
+    size: int = 128
+    features: int = 64
+
+    def __str__(self) -> str:
+        return f"vgg_s{self.size}_f{self.features}"
+
+
+DiscriminatorArchitecture = PatchGanArchitecture | VggArchitecture
+
+
+def parse_discriminator(text: str) -> DiscriminatorArchitecture:
     """Return the discriminator that a canonical string names.
 
     Raises:
         ValueError: the string is not of the grammar.
     """
-    if match := _PATTERN.fullmatch(text):
+    if match := _PATCHGAN.fullmatch(text):
         return PatchGanArchitecture(layers=int(match[1]), features=int(match[2]))
+    if (match := _VGG.fullmatch(text)) and int(match[1]) % _VGG_REDUCTION == 0:
+        return VggArchitecture(size=int(match[1]), features=int(match[2]))
     raise ValueError(
         f"'{shown(text)}' is not a discriminator; the grammar is patchgan_n{{1-5}}_f{{features}}, "
-        "e.g. patchgan_n3_f16"
+        "e.g. patchgan_n3_f16, or vgg_s{HR pixels, a multiple of 32}_f{features}, e.g. vgg_s128_f64"
     )
 
 
 class PatchDiscriminator(nn.Module):
-    """Judges overlapping patches: one logit per patch."""
+    """Judges overlapping patches: one logit per patch.
+
+    Attributes:
+        mixes: whether an image's logits depend on the others of its forward pass.
+    """
+
+    mixes = False
 
     def __init__(self, architecture: PatchGanArchitecture) -> None:
         super().__init__()
@@ -72,7 +101,81 @@ class PatchDiscriminator(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Map (N, 3, H, W) float in [0, 1], RGB, to patch logits (N, 1, h, w)."""
-        return self.layers(image * 2 - 1)
+        return self.forward_features(image)[0]
+
+    def forward_features(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return the logits and every hidden layer's activations, (N, width, h, w) each."""
+        x, features = image * 2 - 1, []
+        for layer in self.layers:
+            x = layer(x)
+            if isinstance(layer, nn.LeakyReLU):
+                features.append(x)
+        return x, features
+
+    @property
+    def widths(self) -> list[int]:
+        """Channels of each hidden layer."""
+        return [layer.out_channels for layer in self.layers if isinstance(layer, nn.Conv2d)][:-1]
+
+
+class VggDiscriminator(nn.Module):
+    """ESRGAN's discriminator (BasicSR's VGGStyleDiscriminator): one logit per crop.
+
+    Batch norm has no running figures: D is never used outside of training, and in training the
+    published one too goes by those of the batch.
+
+    Attributes:
+        mixes: whether an image's logits depend on the others of its forward pass.
+    """
+
+    mixes = True
+
+    def __init__(self, architecture: VggArchitecture) -> None:
+        super().__init__()
+        self.architecture = architecture
+        width = architecture.features
+        layers: list[nn.Module] = [nn.Conv2d(3, width, 3, padding=1), nn.LeakyReLU(0.2)]
+        layers += _normalised(width, width, 4, 2)
+        for factor in (2, 4, 8, 8):
+            layers += _normalised(width, architecture.features * factor, 3, 1)
+            width = architecture.features * factor
+            layers += _normalised(width, width, 4, 2)
+        self.layers = nn.Sequential(*layers)
+        left = architecture.size // _VGG_REDUCTION
+        self.judge = nn.Sequential(
+            nn.Linear(width * left**2, 100), nn.LeakyReLU(0.2), nn.Linear(100, 1)
+        )
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map (N, 3, size, size) float in [0, 1], RGB, to logits (N, 1, 1, 1)."""
+        return self.judge(self.layers(image * 2 - 1).flatten(1))[..., None, None]
+
+
+def _normalised(channels: int, width: int, kernel: int, stride: int) -> list[nn.Module]:
+    return [
+        nn.Conv2d(channels, width, kernel, stride, padding=1, bias=False),
+        nn.BatchNorm2d(width, track_running_stats=False),
+        nn.LeakyReLU(0.2),
+    ]
+
+
+Discriminator = PatchDiscriminator | VggDiscriminator
+
+
+def build_discriminator(architecture: DiscriminatorArchitecture) -> Discriminator:
+    """Return a freshly initialised discriminator."""
+    if isinstance(architecture, VggArchitecture):
+        return VggDiscriminator(architecture)
+    return PatchDiscriminator(architecture)
+
+
+def frozen(network: PatchDiscriminator) -> PatchDiscriminator:
+    """Return a discriminator that only judges: no gradients, spectral norm folded in, once."""
+    network.eval().requires_grad_(False)
+    for module in network.modules():
+        if parametrize.is_parametrized(module, "weight"):
+            parametrize.remove_parametrizations(module, "weight")
+    return network
 
 
 @torch.no_grad()
@@ -83,9 +186,9 @@ def advance_spectral_norm(network: nn.Module) -> None:
             _ = module.weight
 
 
-def remember(network: nn.Module, optimizer: Optimizer) -> Callable[[], None]:
-    """Return a function that puts a network and its optimizer back to what they are now."""
-    tensors = [*network.parameters(), *network.buffers()]
+def remember(networks: Iterable[nn.Module], optimizer: Optimizer) -> Callable[[], None]:
+    """Return a function that puts networks and their optimizer back to what they are now."""
+    tensors = [tensor for n in networks for tensor in (*n.parameters(), *n.buffers())]
     known = set(optimizer.state)
     for values in optimizer.state.values():
         tensors += [value for value in values.values() if isinstance(value, Tensor)]

@@ -1,66 +1,52 @@
-"""The adversarial stage: a PatchGAN against the generator, distilled from a teacher.
+"""The adversarial stage: a discriminator against the generator, both distilled from a teacher.
 
 The generator's optimizer is any of `mfagan.sharpness`; what must not move between its passes is
-seen to here for D, and by the optimizer itself for the generator.
+seen to here for D (`mfagan.critic`), and by the optimizer itself for the generator.
 """
 
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
-from torch import Tensor
-from torch.nn.utils import parametrize
-from torch.optim import Adam
+from torch import Tensor, nn
 
-from mfagan import processes
 from mfagan.architecture import MfaArchitecture
 from mfagan.checkpoint import About
 from mfagan.config import LossConfig
-from mfagan.discriminator import PatchDiscriminator, advance_spectral_norm, remember
-from mfagan.distillation import FeatureAdaptors, Taught
+from mfagan.critic import Critic, has_parts, join
+from mfagan.discriminator import Discriminator, PatchDiscriminator
+from mfagan.distillation import FeatureAdaptors, Lessons, Taught, critic_distance
 from mfagan.generator import Generator
-from mfagan.generator_optimizers import BETAS, OptimizerChoice
-from mfagan.losses import (
-    JointLogits,
-    relativistic_discriminator_loss,
-    relativistic_generator_loss,
-)
+from mfagan.generator_optimizers import OptimizerChoice
+from mfagan.losses import JointLogits, generator_loss
 from mfagan.rrdb import RRDBNet
 from mfagan.sharpness import Closure, Losses, Pass
-from mfagan.stages import (
-    Batch,
-    Figures,
-    MicroBatch,
-    Stage,
-    Terms,
-    is_finite,
-    per_sample_l1,
-)
+from mfagan.stages import Batch, Figures, MicroBatch, Stage, Terms, is_finite, per_sample_l1
 
 
-class GanStage(Stage):
-    """PatchGAN against the generator, which is distilled from the teacher.
+class AdversarialStage(Stage):
+    """What the stages with a discriminator share.
 
-    One SubGenerator a step, in the order of the sandwich rule, so that every step costs the same.
+    Attributes:
+        critic: D and how it learns.
     """
 
     def __init__(
         self,
         name: str,
-        generator: Generator,
+        generator: Generator | RRDBNet,
         *,
-        teacher: RRDBNet | None,
-        discriminator: PatchDiscriminator,
-        optimizer: OptimizerChoice,
+        discriminator: Discriminator,
+        teacher_discriminator: PatchDiscriminator | None,
         losses: LossConfig,
         learning_rate: float,
+        clip: float,
         seed: int,
         autocast: bool,
-        accumulate: int = 1,
+        accumulate: int,
     ) -> None:
         super().__init__(
             name,
@@ -70,14 +56,126 @@ class GanStage(Stage):
             autocast=autocast,
             accumulate=accumulate,
         )
-        self.discriminator = discriminator
-        self.networks["discriminator"] = discriminator
+        self.critic = Critic(
+            discriminator,
+            teacher=teacher_discriminator,
+            losses=losses,
+            learning_rate=learning_rate,
+            clip=clip,
+            autocast=autocast,
+        )
+        self.networks |= self.critic.networks
+        self.optimizers["discriminator"] = self.critic.optimizer
         self.companions["discriminator"] = About(
             kind="discriminator", architecture=str(discriminator.architecture)
         )
+
+    @property
+    def discriminator(self) -> Discriminator:
+        """Return D."""
+        return self.critic.network
+
+    def generate(self, batches: Sequence[Batch], subnet: MfaArchitecture | None) -> list[Tensor]:
+        """Return SR of every batch, without gradient."""
+        fakes = []
+        for batch in batches:
+            with torch.no_grad(), self.precision(batch):
+                fakes.append(self.run_generator(batch.lr, subnet).float())
+        return fakes
+
+
+class CriticStage(AdversarialStage):
+    """The discriminator of a finished generator, which does not move: D alone learns."""
+
+    def __init__(
+        self,
+        name: str,
+        generator: RRDBNet,
+        *,
+        discriminator: Discriminator,
+        losses: LossConfig,
+        learning_rate: float,
+        seed: int,
+        autocast: bool,
+        clip: float = 0.0,
+        accumulate: int = 1,
+    ) -> None:
+        super().__init__(
+            name,
+            generator.eval().requires_grad_(False),
+            discriminator=discriminator,
+            teacher_discriminator=None,
+            losses=losses,
+            learning_rate=learning_rate,
+            clip=clip,
+            seed=seed,
+            autocast=autocast,
+            accumulate=accumulate,
+        )
+
+    @property
+    def batches(self) -> int:
+        """Batches that one step takes."""
+        return 1
+
+    def step(self, batch: Batch, step: int) -> Figures:  # noqa: ARG002
+        """Train D on one step's data; return its losses and gradient norm, see `Stage.step`."""
+        parts = self.micro_batches(batch)
+        undo = self.critic.remember()
+        figures = self.critic.learn(parts, self.generate([p.first for p in parts], None), [])
+        self.critic.network.train()
+        if not is_finite(figures):
+            undo()
+        return figures
+
+
+class GanStage(AdversarialStage):
+    """A discriminator against the generator, which is distilled from the teacher.
+
+    One SubGenerator a step, in the order of the sandwich rule, so that every step costs the same.
+    Serves the teacher too, which is a plain network without a teacher.
+
+    Args:
+        teacher: frozen; None: no distillation.
+        teacher_discriminator: its discriminator, of as many layers as `discriminator`; None: no
+            distillation of D, and G is not seen through it.
+        perceptual: maps SR and HR, (N, 3, H, W) each, to each sample's loss, (N,).
+    """
+
+    def __init__(
+        self,
+        name: str,
+        generator: Generator | RRDBNet,
+        *,
+        teacher: RRDBNet | None,
+        discriminator: Discriminator,
+        optimizer: OptimizerChoice,
+        losses: LossConfig,
+        learning_rate: float,
+        seed: int,
+        autocast: bool,
+        teacher_discriminator: PatchDiscriminator | None = None,
+        perceptual: nn.Module | None = None,
+        clip: float = 0.0,
+        accumulate: int = 1,
+    ) -> None:
+        super().__init__(
+            name,
+            generator,
+            discriminator=discriminator,
+            teacher_discriminator=teacher_discriminator,
+            losses=losses,
+            learning_rate=learning_rate,
+            clip=clip,
+            seed=seed,
+            autocast=autocast,
+            accumulate=accumulate,
+        )
         groups: list[dict[str, object]] = [{"params": list(generator.named_parameters())}]
         self.teacher = None if teacher is None else teacher.eval().requires_grad_(False)
+        self.perceptual = perceptual
         if teacher is not None:
+            assert isinstance(generator, Generator)  # a teacher has none of its own
             shape = teacher.architecture
             self.adaptors = FeatureAdaptors(
                 generator.head.out_channels, shape.width, shape.blocks
@@ -87,13 +185,7 @@ class GanStage(Stage):
             named = [(f"adaptors.{n}", p) for n, p in self.adaptors.named_parameters()]
             groups.append({"params": named, "perturb": False})
         self.generator_optimizer = optimizer.make(groups, generator, learning_rate)
-        self._discriminator_optimizer = Adam(
-            discriminator.parameters(), lr=learning_rate, betas=BETAS, foreach=True
-        )
-        self.optimizers = {
-            "generator": self.generator_optimizer,
-            "discriminator": self._discriminator_optimizer,
-        }
+        self.optimizers = {"generator": self.generator_optimizer, **self.optimizers}
         self._losses = losses
 
     def step(self, batch: Batch, step: int) -> Figures:
@@ -101,75 +193,36 @@ class GanStage(Stage):
         subnets = self.subnets(step)
         subnet = subnets[step % len(subnets)]
         parts = self.micro_batches(batch)
-        fakes = self._generate([part.first for part in parts], subnet)
+        fakes = self.generate([part.first for part in parts], subnet)
+        # Features kept for every part would take what --accumulate is there to save.
+        keep = len(parts) == 1
+        lessons = [
+            None if self.teacher is None else Lessons(self._teach, part, keep=keep)
+            for part in parts
+        ]
+        taught = []
+        if self.critic.teacher is not None:
+            taught = [each.of(Pass(main=True)).output for each in lessons if each is not None]
         # D moves before G's losses are known, so it must be able to go back.
-        undo = remember(self.discriminator, self._discriminator_optimizer)
-        figures = self._train_discriminator(parts, fakes)
-        self.discriminator.eval().requires_grad_(False)
-        try:
-            with parametrize.cached():
-                closures = self._closures(parts, fakes, subnet, figures)
-                if is_finite(figures):
-                    self.take_step(closures, figures)
-                else:
-                    with torch.no_grad():
-                        for closure in closures:  # G's terms too are reported
-                            closure(Pass(main=True))
-        finally:
-            self.discriminator.train().requires_grad_(True)
+        undo = self.critic.remember()
+        figures = self.critic.learn(parts, fakes, taught)
+        with self.critic.held():
+            closures = self._closures(parts, fakes, lessons, subnet, figures)
+            if is_finite(figures):
+                self.take_step(closures, figures)
+            else:
+                with torch.no_grad():
+                    for closure in closures:  # G's terms too are reported
+                        closure(Pass(main=True))
         if not is_finite(figures):
             undo()
         return figures
-
-    def _train_discriminator(self, parts: Sequence[MicroBatch], fakes: Sequence[Tensor]) -> Figures:
-        """Train D unless a figure is not finite; return its figures."""
-        parameters = list(self.discriminator.parameters())
-        self._discriminator_optimizer.zero_grad()
-        joint = None
-        if self._has_parts(parts):
-            # Spectral norm advances once a step, however many forward passes there are.
-            advance_spectral_norm(self.discriminator)
-            self.discriminator.eval()
-            batches = [part.first for part in parts]
-            real = self._judge(batches, [batch.hr for batch in batches])
-            joint = _join(real, self._judge(batches, fakes))
-        figures: Figures = {}
-        for part, fake in zip(parts, fakes, strict=True):
-            # Real and fake go through together, for the same reason.
-            with self.precision(part.first):
-                logits = self.discriminator(torch.cat((part.first.hr, fake)))
-            real_logits, fake_logits = logits.float().chunk(2)
-            loss = relativistic_discriminator_loss(real_logits, fake_logits, joint)
-            terms = {"d": loss, "d_real": real_logits.mean(), "d_fake": fake_logits.mean()}
-            Terms(figures, part.weight).record(Pass(main=True), terms)
-            if is_finite(figures):
-                torch.autograd.backward(part.weight * loss)
-        gradients = processes.average([p.grad for p in parameters], parameters)
-        present = [g for g in gradients if g is not None]
-        norm = torch.nn.utils.get_total_norm(present).item()
-        finite = is_finite(figures)
-        if processes.all_agree(finite and math.isfinite(norm), parameters[0].device):
-            for p, g in zip(parameters, gradients, strict=True):
-                p.grad = g
-            self._discriminator_optimizer.step()
-        elif finite:  # the norm is not, or another process's figures
-            figures["d_gradient_norm"] = math.nan if math.isfinite(norm) else norm
-        self._discriminator_optimizer.zero_grad()
-        return figures
-
-    @torch.no_grad()
-    def _judge(self, batches: Sequence[Batch], images: Sequence[Tensor]) -> list[Tensor]:
-        """Return D's logits of the images of each batch, without gradient."""
-        logits = []
-        for batch, image in zip(batches, images, strict=True):
-            with self.precision(batch):
-                logits.append(self.discriminator(image).float())
-        return logits
 
     def _closures(
         self,
         parts: Sequence[MicroBatch],
         fakes: Sequence[Tensor],
+        lessons: Sequence[Lessons | None],
         subnet: MfaArchitecture | None,
         figures: Figures,
     ) -> list[Closure]:
@@ -183,8 +236,7 @@ class GanStage(Stage):
         def real(second: bool) -> list[Tensor]:
             """Return the logits of each part's ground truth, which no pass of G changes."""
             if second not in reals:
-                whole = batches(second)
-                reals[second] = self._judge(whole, [batch.hr for batch in whole])
+                reals[second] = self.critic.judge([batch.hr for batch in batches(second)])
             return reals[second]
 
         def joint(request: Pass) -> JointLogits | None:
@@ -193,13 +245,13 @@ class GanStage(Stage):
             Of selected samples too: compared with means over a selection of its own, each part
             would have another loss than the whole.
             """
-            if request.selection is None and not self._has_parts(parts):
+            if request.selection is None and not has_parts(parts):
                 return None
             key = request.perturbed, request.second
             if key not in joints:
                 whole = batches(request.second)
-                images = self._generate(whole, subnet) if any(key) else fakes
-                joints[key] = _join(real(request.second), self._judge(whole, images))
+                images = self.generate(whole, subnet) if any(key) else fakes
+                joints[key] = join(real(request.second), self.critic.judge(images))
             return joints[key]
 
         def logits(k: int, request: Pass) -> tuple[Tensor, JointLogits | None]:
@@ -208,85 +260,51 @@ class GanStage(Stage):
             return own if request.selection is None else own[request.selection], joint(request)
 
         return [
-            self._closure(
-                part,
-                subnet,
-                figures,
-                functools.partial(logits, k),
-                # Features kept for every part would take what --accumulate is there to save.
-                keep=len(parts) == 1,
-            )
-            for k, part in enumerate(parts)
+            self._closure(part, lesson, subnet, figures, functools.partial(logits, k))
+            for k, (part, lesson) in enumerate(zip(parts, lessons, strict=True))
         ]
 
-    def _generate(self, batches: Sequence[Batch], subnet: MfaArchitecture | None) -> list[Tensor]:
-        """Return SR of every batch, without gradient."""
-        fakes = []
-        for batch in batches:
-            with torch.no_grad(), self.precision(batch):
-                fakes.append(self.run_generator(batch.lr, subnet).float())
-        return fakes
-
-    def _has_parts(self, parts: Sequence[MicroBatch]) -> bool:
-        """Tell whether no forward pass sees the logits of the whole step."""
-        return len(parts) > 1 or processes.world_size() > 1
-
-    def _teach(self, batch: Batch) -> Taught | None:
-        if self.teacher is None:
-            return None
+    def _teach(self, batch: Batch) -> Taught:
+        """Ask the teachers."""
+        assert self.teacher is not None
+        judged: list[Tensor] = []
         with torch.no_grad(), self.precision(batch):
             output, features = self.teacher.forward_features(batch.lr)
-        return Taught(output=output.float(), features=features)
+            if self.critic.teacher is not None and self._losses.critic_weight:
+                judged = self.critic.teacher.forward_features(output)[1]
+        return Taught(output=output.float(), features=features, judged=judged)
 
     def _closure(
         self,
         part: MicroBatch,
+        lesson: Lessons | None,
         subnet: MfaArchitecture | None,
         figures: Figures,
         logits: Callable[[Pass], tuple[Tensor, JointLogits | None]],
-        *,
-        keep: bool,
     ) -> Closure:
         """Return the closure of one part.
 
         Args:
             part: of the step's data.
+            lesson: what the teachers make of it.
             subnet: that is trained.
             figures: of the step.
             logits: D's of a pass's ground truth, and of the whole step where that is needed.
-            keep: let the teacher work once for all passes, and keep what it found until the end.
         """
-        assert isinstance(self.generator, Generator)
-        generator, weights = self.generator, self._losses
+        weights = self._losses
         noted = Terms(figures, part.weight)
-        lessons: dict[bool, Taught | None] = {}
-
-        def teach(request: Pass, batch: Batch) -> Taught | None:
-            if not keep:
-                return self._teach(batch)
-            if request.second not in lessons:
-                lessons.clear()  # m-RWP does not come back to its first batch
-                lessons[request.second] = self._teach(part.of(replace(request, selection=None)))
-            lesson = lessons[request.second]
-            return None if lesson is None else lesson.select(request.selection)
 
         def run(request: Pass) -> Losses:
             batch = part.of(request)
             with self.precision(batch):
-                sr, features = generator.forward_features(batch.lr, subnet)
+                sr, features = self.run_features(batch.lr, subnet)
             sr = sr.float()
             if request.outputs_only:
                 return Losses(task=sr.new_zeros(()), outputs=sr, epoch=batch.epoch)
-            taught = teach(request, batch)
-            terms = {"l1": per_sample_l1(sr, batch.hr)}
-            task = weights.pixel_weight * terms["l1"]
-            if taught is not None:
-                terms["distill_output"] = per_sample_l1(sr, taught.output)
-                with self.precision(batch):
-                    terms["distill_features"] = self.adaptors(features, taught.features)
-                task = task + weights.output_weight * terms["distill_output"]
-                task = task + weights.feature_weight * terms["distill_features"]
-            found = {"task": task.mean(), **{name: term.mean() for name, term in terms.items()}}
+            taught = None if lesson is None else lesson.of(request)
+            terms = self._task_terms(batch, sr, features, taught)
+            task = torch.stack([weight * term for weight, term in terms.values()]).sum(0)
+            found = {"task": task.mean(), **{name: t.mean() for name, (_, t) in terms.items()}}
             losses = Losses(
                 task=found["task"],
                 per_sample=task,
@@ -297,10 +315,9 @@ class GanStage(Stage):
             )
             if request.adversarial:
                 with self.precision(batch):
-                    fake = self.discriminator(sr).float()
+                    fake = self.critic.network(sr).float()
                 real, joint = logits(request)
-                loss = relativistic_generator_loss(real, fake, joint)
-                found["adversarial"] = loss
+                found["adversarial"] = generator_loss(weights.gan_loss, real, fake, joint)
                 adversarial = weights.adversarial_weight * found["adversarial"]
                 losses = replace(losses, adversarial=adversarial)
             noted.record(request, found)
@@ -308,9 +325,30 @@ class GanStage(Stage):
 
         return run
 
+    def _task_terms(
+        self, batch: Batch, sr: Tensor, features: list[Tensor], taught: Taught | None
+    ) -> dict[str, tuple[float, Tensor]]:
+        """Return weight and value per sample, (N,), of every term that is no adversarial one.
 
-def _join(real: Sequence[Tensor], fake: Sequence[Tensor]) -> JointLogits:
-    """Return the logits of a whole step, over all parts and processes."""
-    return JointLogits(
-        real=processes.gather(torch.cat(list(real))), fake=processes.gather(torch.cat(list(fake)))
-    )
+        Terms of weight 0 are left out; L1 is always told.
+        """
+        weights = self._losses
+        terms = {"l1": (weights.pixel_weight, per_sample_l1(sr, batch.hr))}
+        if taught is not None:
+            if weights.output_weight:
+                output = per_sample_l1(sr, taught.output)
+                terms["distill_output"] = weights.output_weight, output
+            with self.precision(batch):
+                if weights.feature_weight:
+                    adapted = self.adaptors(features, taught.features)
+                    terms["distill_features"] = weights.feature_weight, adapted
+                if taught.judged:
+                    assert self.critic.teacher is not None
+                    judged = self.critic.teacher.forward_features(sr)[1]
+                    distance = critic_distance(judged, taught.judged)
+                    terms["distill_critic"] = weights.critic_weight, distance
+        if self.perceptual is not None and weights.perceptual_weight:
+            with self.precision(batch):
+                perceptual = self.perceptual(sr, batch.hr).float()
+            terms["perceptual"] = weights.perceptual_weight, perceptual
+        return terms

@@ -60,7 +60,14 @@ class OptimizerChoice:
             if not group.pop("perturb", True):
                 group.update(strengths)
         return kind(
-            groups, Adam, model=model, lr=learning_rate, betas=BETAS, foreach=True, **options
+            groups,
+            Adam,
+            model=model,
+            max_norm=self.config.optimizer.clip or None,
+            lr=learning_rate,
+            betas=BETAS,
+            foreach=True,
+            **options,
         )
 
     def _kind(self) -> tuple[Callable[..., SharpnessOptimizer], dict[str, Any]]:

@@ -1,4 +1,7 @@
-"""Adversarial losses on patch logits."""
+"""Adversarial losses on patch logits, means over batch and positions.
+
+Where D's loss has two halves, of real and of generated images, it is their mean.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +24,54 @@ class JointLogits:
     fake: Tensor
 
 
+def discriminator_loss(
+    kind: str, real: Tensor, fake: Tensor, joint: JointLogits | None = None
+) -> Tensor:
+    """Return D's loss.
+
+    Args:
+        kind: `relativistic` (ESRGAN, eq. 1), `vanilla` (GAN, arXiv 1406.2661, eq. 1), `lsgan`
+            (arXiv 1611.04076, eq. 9) or `hinge` (arXiv 1705.02894).
+        real: patch logits of ground truth.
+        fake: patch logits of generated images, of any batch size.
+        joint: of the whole step when these are a part of it; the relativistic loss alone needs it.
+    """
+    match kind:
+        case "relativistic":
+            return relativistic_discriminator_loss(real, fake, joint)
+        case "vanilla":
+            return (_above(real) + _below(fake)) / 2
+        case "lsgan":
+            return ((real - 1).square().mean() + fake.square().mean()) / 2
+        case "hinge":
+            return (F.relu(1 - real).mean() + F.relu(1 + fake).mean()) / 2
+    raise ValueError(f"'{kind}' is no adversarial loss")
+
+
+def generator_loss(
+    kind: str, real: Tensor, fake: Tensor, joint: JointLogits | None = None
+) -> Tensor:
+    """Return G's loss; `real` needs no gradient, and counts in the relativistic one alone.
+
+    Args:
+        kind, real, fake, joint: see `discriminator_loss`. `vanilla` is the non-saturating form.
+    """
+    match kind:
+        case "relativistic":
+            return relativistic_generator_loss(real, fake, joint)
+        case "vanilla":
+            return _above(fake)
+        case "lsgan":
+            return (fake - 1).square().mean()
+        case "hinge":
+            return -fake.mean()
+    raise ValueError(f"'{kind}' is no adversarial loss")
+
+
 def relativistic_discriminator_loss(
     real: Tensor, fake: Tensor, joint: JointLogits | None = None
 ) -> Tensor:
-    """Return the relativistic average loss of D (ESRGAN, eq. 1), means over batch and positions.
+    """Return the relativistic average loss of D (ESRGAN, eq. 1).
 
     Args:
         real: patch logits of ground truth.

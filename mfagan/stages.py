@@ -175,6 +175,16 @@ class Stage(abc.ABC):
         """Return SR of the whole network or of one SubGenerator."""
         return self.generator(lr) if subnet is None else self.generator(lr, subnet)
 
+    def run_features(
+        self, lr: Tensor, subnet: MfaArchitecture | None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Return SR and intermediate features of the whole network or of one SubGenerator."""
+        network = self.generator
+        if subnet is None:
+            return network.forward_features(lr)
+        assert isinstance(network, Generator)
+        return network.forward_features(lr, subnet)
+
     def micro_batches(self, batch: Batch) -> list[MicroBatch]:
         """Return a step's data in the parts whose gradients are accumulated."""
         halves = batch.split(self.batches)

@@ -230,14 +230,14 @@ def test_mixing_without_noise_and_twice_the_same_batch_is_adam(method, mix):
 def test_selected_samples_are_judged_beside_the_whole_batch():
     """The relativistic means of ESAM's descent are of the step, not of the selection."""
     stage = gan_stage("esam full")
-    means, loss = [], gan_stage_module.relativistic_generator_loss
+    means, loss = [], gan_stage_module.generator_loss
 
-    def noted(real, fake, joint):
+    def noted(kind, real, fake, joint):
         means.append((len(real), joint and (len(joint.real), len(joint.fake))))
-        return loss(real, fake, joint)
+        return loss(kind, real, fake, joint)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gan_stage_module, "relativistic_generator_loss", noted)
+        patch.setattr(gan_stage_module, "generator_loss", noted)
         assert is_finite(stage.step(batch(stage), 0))
     assert means == [(4, None), (2, (4, 4))]
 
