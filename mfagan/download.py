@@ -2,37 +2,32 @@
 
     download("https://example.org/a.zip", Path("a.zip"), sha256="9d0b9c46...", size=3530603713)
 
-This is the only file of the product that contacts the network, and only when a command says so.
+Nothing else of the product contacts the network, and this only when a command says so.
 """
 
 from __future__ import annotations
 
 import hashlib
-import http.client
 import json
+import os
 import re
 import shutil
-import socket
-import ssl
-import urllib.error
-import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
-from urllib.parse import urlsplit
+from typing import NoReturn
 
-from latency.commandline import FailureError, version
+from latency.commandline import FailureError
 from latency.files import check_parents, only_process, unwritable, write_json
 from latency.progress import Progress
+from mfagan.connection import Answer, NetworkError, StatusError, ask, check_url
 
-TIMEOUT = 30.0
-"""Seconds without an answer, or without a byte of it, after which a server is given up."""
 _ATTEMPTS = 5
 """Connections for one file: one that is cut after it brought something is made again at once."""
 _CHUNK = 1 << 18
 _MEGABYTE = 1 << 20
 _LEAST_DIGITS = 8
-_BUSY = (429, 500, 502, 503, 504)
+_VALIDATORS = ("ETag", "Last-Modified")
+"""Headers that tell versions of a file apart."""
 
 
 def download(
@@ -63,7 +58,7 @@ def download(
         FailureError: the server, the network, or what came is not as expected.
         OSError: the file cannot be written.
     """
-    host = _check_url(url)
+    check_url(url)
     expected = Expected(sha256=sha256, md5=md5, size=size)
     if to.is_dir():
         raise IsADirectoryError(f"'{to}' is a folder; name the file to write")
@@ -78,16 +73,18 @@ def download(
         raise unwritable(to, error) from error
     partial = to.with_name(to.name + ".partial")
     with only_process(partial, f"another process downloads '{to}' at the moment"):
-        job = _Download(url=url, host=host, partial=partial, expected=expected, silent=silent)
+        job = _Download(url=url, partial=partial, expected=expected, silent=silent)
         try:
             job.run()
-        except KeyboardInterrupt as interrupt:
-            interrupt.args = (f"interrupted{job.how_to_go_on()}",)
-            raise
-        finally:
-            if job.have == 0:
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt):
+                error.args = (f"interrupted{job.how_to_go_on()}",)
+            if not job.can_go_on:
                 job.forget()
+            raise
         try:
+            with partial.open("rb") as file:
+                os.fsync(file.fileno())
             partial.replace(to)
         except OSError as error:
             raise unwritable(to, error) from error
@@ -139,14 +136,9 @@ class Expected:
         return None
 
 
-class _CutError(Exception):
-    """The connection ended too early; what has arrived is kept."""
-
-
 @dataclass(kw_only=True)
 class _Download:
     url: str
-    host: str
     partial: Path
     expected: Expected
     silent: bool
@@ -176,9 +168,14 @@ class _Download:
         self.partial.unlink(missing_ok=True)
         self._notes.unlink(missing_ok=True)
 
+    @property
+    def can_go_on(self) -> bool:
+        """Whether the next call can use what has arrived."""
+        return self.have > 0 and self._validator() is not None
+
     def how_to_go_on(self) -> str:
         """Return a clause on what is kept, or nothing."""
-        if not self.have:
+        if not self.can_go_on:
             return ""
         return f"; {self.have} bytes are kept in '{self.partial}', the same command goes on there"
 
@@ -192,104 +189,98 @@ class _Download:
         self._write(b"", at=0)
 
     def _fetch(self) -> None:
-        """Make connections until all has arrived."""
-        for attempt in range(_ATTEMPTS):
+        """Ask until all has arrived."""
+        failure = NetworkError("the server sends other parts of the file than it is asked for")
+        for _ in range(_ATTEMPTS):
             if self.have and self.have == self.expected.size:
                 return
             before = self.have
             try:
-                self._connect()
-                return
-            except _CutError as error:
-                again = self.have > before and self._validator() is not None
-                if attempt == _ATTEMPTS - 1 or not again:
-                    self._fail(str(error), error.__cause__)
+                if self._ask():
+                    return
+            except NetworkError as error:
+                failure = error
+                if self.have <= before or not self.can_go_on:
+                    break
+        self._fail(str(failure), failure)
 
-    def _connect(self) -> None:
-        """Ask for the file, or the rest of it, and append what comes."""
-        notes = self._validator()
-        if self.have and notes is None:
+    def _ask(self) -> bool:
+        """Append what is missing; return False when everything has to be asked for anew."""
+        validator = self._validator()
+        if self.have and validator is None:
             self._start_again()
-        headers = {"User-Agent": f"mfagan/{version()}", "Accept-Encoding": "identity"}
+        headers = {}
         if self.have:
             headers["Range"] = f"bytes={self.have}-"
-            if notes:
-                headers["If-Range"] = notes
-        request = urllib.request.Request(self.url, headers=headers)
+            if validator:
+                headers["If-Range"] = validator
         try:
-            response = _opener().open(request, timeout=TIMEOUT)
-        except urllib.error.HTTPError as error:
-            with error:
-                if error.code != 416 or not self.have:
-                    self._fail(_status_sentence(error.code, error.reason), error)
-                complete = error.headers.get("Content-Range") == f"bytes */{self.have}"
+            answer = ask(self.url, headers)
+        except StatusError as error:
+            if error.code != 416 or not self.have:
+                self._fail(str(error), error)
+            complete = error.headers.get("Content-Range") == f"bytes */{self.have}"
             if not complete:
                 self._start_again()
-                self._connect()
-            return
-        except (OSError, http.client.HTTPException) as error:
-            self._fail(_network_sentence(error, self.host), error)
-        with response:
-            self._receive(response)
+            return complete
+        with answer:
+            if answer.status == 206 and not self._continues(answer):
+                self._start_again()
+                return False
+            self._receive(answer, self._begin(answer))
+        return True
 
-    def _receive(self, response: Any) -> None:
-        total = self._begin(response)
-        known = total or self.expected.size
-        mib = -(-(known or 0) // _MEGABYTE)
+    def _continues(self, answer: Answer) -> bool:
+        """Tell whether a part begins where the partial file ends, and is of the same version."""
+        part = re.match(r"bytes (\d+)-", answer.headers.get("Content-Range", ""))
+        notes = self._read_notes() if self._validator() else {}
+        return (
+            part is not None
+            and int(part[1]) == self.have
+            and all(notes.get(n, v) == v for n in _VALIDATORS if (v := answer.headers.get(n)))
+        )
+
+    def _receive(self, answer: Answer, total: int | None) -> None:
+        mib = -(-(total or 0) // _MEGABYTE)
         title = f"{self.partial.stem}, MiB"
-        with Progress(title, mib, initial=self.have // _MEGABYTE, silent=self.silent) as progress:
-            while True:
-                try:
-                    chunk = response.read(_CHUNK)
-                except (OSError, http.client.HTTPException) as error:
-                    raise _CutError(_network_sentence(error, self.host)) from error
-                if not chunk:
-                    break
+        initial = self.have // _MEGABYTE
+        with Progress(title, mib, initial=initial, silent=self.silent) as progress:
+            while chunk := answer.read(_CHUNK):
                 if not self.have:
                     self._refuse_page(chunk)
                 self._write(chunk, at=self.have)
-                if known is not None and self.have > known:
+                if total is not None and self.have > total:
                     self._start_again()
-                    self._fail(f"more than the {known} bytes that were expected came")
+                    self._fail(f"more than the {total} bytes that were expected came")
                 done = self.have // _MEGABYTE
-                if known is None:
+                if total is None:
                     progress.total = done
                 progress.update(units=done - progress.done)
-            if known is not None and self.have < known:
-                raise _CutError(f"the connection ended after {self.have} of {known} bytes")
-            progress.update(units=mib - progress.done if mib else 0)
+            if total is not None and self.have < total:
+                raise NetworkError(f"the connection ended after {self.have} of {total} bytes")
+            progress.update(units=progress.total - progress.done)
 
-    def _begin(self, response: Any) -> int | None:
-        """Go by what the answer says of itself; return the length of the whole file, if it says."""
-        headers = response.headers
-        kind = headers.get_content_type() if headers.get("Content-Type") else ""
-        if kind == "text/html" and not self._is_page():
+    def _begin(self, answer: Answer) -> int | None:
+        """Go by what the answer says of itself; return the length of the whole file, if known."""
+        headers = answer.headers
+        if headers.get("Content-Type", "").startswith("text/html") and not self._is_page():
             self._fail_page()
-        length = headers.get("Content-Length", "")
-        total = int(length) if length.isdecimal() else None
-        if response.status == 206:
-            match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", headers.get("Content-Range", ""))
-            notes = self._read_notes()
-            changed = any(
-                notes.get(name) and headers.get(name) and notes[name] != headers[name]
-                for name in ("ETag", "Last-Modified")
-            )
-            if match is None or int(match[1]) != self.have or changed:
-                self._start_again()
-                raise _CutError("the server sent another part of the file than was asked for")
-            total = int(match[2]) if match[2] != "*" else None
-        elif self.have:
-            self._start_again()
+        if answer.status == 206:
+            length = headers.get("Content-Range", "").rpartition("/")[2]
+        else:
+            length = headers.get("Content-Length", "")
+            self._write(b"", at=0)
+        total = int(length) if length.isdecimal() else self.expected.size
         if total is not None and self.expected.size not in (None, total):
             self._fail(f"the server has a file of {total} bytes, not of {self.expected.size}")
-        missing = (total or self.expected.size or 0) - self.have
+        missing = (total or 0) - self.have
         free = shutil.disk_usage(self.partial.parent).free
         if missing > free:
             self._fail(
                 f"{missing / 2**30:.2f} GiB are missing, but the disk of '{self.partial.parent}' "
                 f"has only {free / 2**30:.2f} GiB free"
             )
-        kept = {name: headers[name] for name in ("ETag", "Last-Modified") if headers.get(name)}
+        kept = {name: headers[name] for name in _VALIDATORS if headers.get(name)}
         write_json(self._notes, {"url": self.url, **kept})
         return total
 
@@ -339,78 +330,3 @@ class _Download:
             if notes.get("Last-Modified"):
                 return notes["Last-Modified"]
         return "" if self.expected.has_checksum else None
-
-
-class _Redirections(urllib.request.HTTPRedirectHandler):
-    """Follows redirections, but not to less safety."""
-
-    def redirect_request(
-        self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str
-    ) -> urllib.request.Request | None:
-        """Return the request for the other address."""
-        before, after = urlsplit(req.full_url).scheme, urlsplit(newurl).scheme
-        if after not in ("https", before):
-            raise urllib.error.URLError(
-                f"the server sends from {before}:// on to '{newurl}', which is not as safe"
-            )
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-def _opener() -> urllib.request.OpenerDirector:
-    """Return what opens https:// and http:// only; urllib's own takes files too."""
-    opener = urllib.request.OpenerDirector()
-    for handler in (
-        urllib.request.ProxyHandler(),
-        urllib.request.HTTPHandler(),
-        urllib.request.HTTPSHandler(),
-        urllib.request.HTTPDefaultErrorHandler(),
-        urllib.request.HTTPErrorProcessor(),
-        _Redirections(),
-    ):
-        opener.add_handler(handler)
-    return opener
-
-
-def _check_url(url: str) -> str:
-    """Return the host of an address, or say why it is none."""
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError as error:
-        raise ValueError(f"'{url}' is not an address: {error}") from error
-    if parts.scheme.lower() not in ("https", "http") or not host:
-        raise ValueError(f"'{url}' is not an address that starts with https:// or http://")
-    if re.search(r"[^!-~]", url):
-        raise ValueError(
-            f"'{url}' holds spaces or letters that an address has to write as %20, say"
-        )
-    if parts.username is not None:
-        raise ValueError(f"an address with a user's name or password in it is not taken ({host})")
-    return host
-
-
-def _status_sentence(code: int, reason: object) -> str:
-    if code in (404, 410):
-        return f"the server has no such file ({code})"
-    if code in (401, 403, 407):
-        return f"the server refuses access ({code} {reason})"
-    if code in _BUSY:
-        return f"the server is busy or out of order ({code} {reason}); try again later"
-    return f"the server answers {code} {reason}"
-
-
-def _network_sentence(error: BaseException, host: str) -> str:
-    reason = error.reason if isinstance(error, urllib.error.URLError) else error
-    if isinstance(reason, socket.gaierror):
-        return f"the address of '{host}' is not found; is this machine connected?"
-    if isinstance(reason, ConnectionRefusedError):
-        return f"'{host}' refuses the connection"
-    if isinstance(reason, TimeoutError):
-        return f"'{host}' does not answer for {TIMEOUT:g} s"
-    if isinstance(reason, ssl.SSLCertVerificationError):
-        return f"the certificate of '{host}' is not valid: {reason.verify_message}"
-    if isinstance(reason, http.client.IncompleteRead):
-        return "the connection ended too early"
-    if isinstance(reason, OSError) and reason.strerror:
-        return f"the connection to '{host}' failed: {reason.strerror}"
-    return str(reason) or type(reason).__name__
