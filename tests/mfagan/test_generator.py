@@ -1,3 +1,4 @@
+import dataclasses
 import random
 
 import pytest
@@ -31,17 +32,26 @@ def test_parameters_are_what_the_architecture_costs():
         assert count(Generator(architecture)) == architecture_costs(architecture).parameters
 
 
-def test_cut_subnets_equal_the_supernet():
+@pytest.mark.parametrize(("scale", "count"), [(2, 67), (3, 67), (4, 66)])
+def test_cut_subnets_equal_the_supernet(scale, count):
+    """Two hundred in all, of every width, length and branch, on a size that must be padded."""
     torch.manual_seed(0)
-    supernet = Generator.supernet(SPACE)
+    space = dataclasses.replace(SPACE, scale=scale)
+    supernet = Generator.supernet(space).eval()
     for parameter in supernet.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     rng = random.Random(0)
     lr = torch.rand(1, 3, 13, 18)
-    for _ in range(60):
-        architecture = SPACE.sample(rng)
-        expected = supernet(lr, architecture)
-        torch.testing.assert_close(supernet.cut(architecture)(lr), expected, rtol=0, atol=1e-5)
+    drawn = [space.largest, space.smallest, *(space.sample(rng) for _ in range(count - 2))]
+    with torch.no_grad():
+        for architecture in drawn:
+            expected = supernet(lr, architecture)
+            torch.testing.assert_close(supernet.cut(architecture)(lr), expected, rtol=0, atol=1e-5)
+    assert {a.width for a in drawn} == set(SPACE.widths)
+    assert {len(a.convolutions) for a in drawn} == set(SPACE.modules)
+    assert {c for a in drawn for c in a.convolutions} == set(SPACE.convolutions)
+    assert {s for a in drawn for s in a.branches} == set(SPACE.branches)
+    assert len(set(drawn)) > count / 2
 
 
 def test_cut_refuses_what_is_not_in_the_space():
