@@ -156,6 +156,7 @@ def _opener() -> urllib.request.OpenerDirector:
 
 
 def _status_clause(code: int, reason: object) -> str:
+    reason = " ".join(str(reason).split())  # urllib's own, on a circle of redirections, has lines
     if code in (404, 410):
         return f"the server has no such file ({code})"
     if code in (401, 403, 407):
