@@ -1,9 +1,15 @@
-"""Drives a stage: schedules, averaged weights, checkpoints, validation, resuming, health."""
+"""Drives a stage: schedules, averaged weights, checkpoints, validation, resuming, health.
+
+In a distributed run every process drives its own copy of the stage on its share of each batch; the
+first one alone writes, validates and shows, which the folder and `Recorder` see to.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,12 +18,14 @@ import torch
 
 from latency.commandline import FailureError
 from latency.progress import Progress
+from mfagan import processes
 from mfagan.checkpoint import About
+from mfagan.compilation import compile_networks
 from mfagan.config import ScheduleConfig, TrainConfig
 from mfagan.earlier_settings import changed_settings
 from mfagan.ema import AveragedWeights
 from mfagan.generator import Generator
-from mfagan.photos import PhotoCrops
+from mfagan.photos import Crops, PhotoCrops
 from mfagan.recorder import Recorder, shown
 from mfagan.rrdb import RRDBNet
 from mfagan.run_folder import RunFolder
@@ -33,6 +41,7 @@ MAX_SKIPPED = 10
 """Steps in a row that may be skipped because something was not finite."""
 FINAL_RATE = 0.01
 """Share of the learning rate that the cosine ends at."""
+_Networks = AveragedWeights[Generator | RRDBNet]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,14 +76,22 @@ def train_stage(stage: Stage, steps: int, about: About, place: Workplace) -> Pat
     schedule, stop = place.config.schedule, place.stop
     averaged = AveragedWeights(stage.generator, schedule.ema)
     done, state = _restore_state(stage, steps, averaged, place)
+    processes.broadcast(list(_tensors(stage, averaged)))
+    if place.config.run.compile == "on":
+        compile_networks(stage)  # not before: the copy of the averaged weights stays as it is
     recorder = Recorder(stage, averaged, about, place.folder, place.config, place.validation, state)
     with (
         stop.deferred(),
-        Progress(stage.name, steps, initial=done, silent=place.silent) as progress,
+        Progress(
+            stage.name, steps, initial=done, silent=place.silent or not place.folder.writes
+        ) as progress,
     ):
         for step in range(done, steps):
             _set_learning_rate(stage, learning_rate(stage.learning_rate, step, steps, schedule))
-            figures = stage.step(_batch(place, stage, step), step)
+            asked = time.monotonic()
+            batch = _batch(place, stage, step)
+            recorder.waited(time.monotonic() - asked)
+            figures = stage.step(batch, step)
             if is_finite(figures):
                 averaged.update(step)
             last = step + 1 == steps
@@ -85,7 +102,7 @@ def train_stage(stage: Stage, steps: int, about: About, place: Workplace) -> Pat
             if last or (step + 1) % schedule.validate_every == 0:
                 recorder.validate(step + 1)
             due = (step + 1) % schedule.save_every == 0 and recorder.skipped_in_a_row == 0
-            stopping = stop.requested
+            stopping = stop.agreed()
             if stopping or due:
                 recorder.save(step + 1)
             if stopping and not last:
@@ -93,6 +110,7 @@ def train_stage(stage: Stage, steps: int, about: About, place: Workplace) -> Pat
                 stop.where += f", which is saved in '{place.folder.path}'"
                 stop.obey()
         path = recorder.finish(steps)
+        processes.wait_for_all()  # for the files of the stage
         stop.where = f"after the {stage.name} stage, which is saved in '{place.folder.path}'"
     return path
 
@@ -114,18 +132,32 @@ def _diverged(stage: str, step: int, recorder: Recorder, folder: RunFolder) -> s
 
 
 def learning_rate(peak: float, step: int, steps: int, schedule: ScheduleConfig) -> float:
-    """Return the learning rate of a step: a linear rise, then a cosine to 1 % of the peak."""
+    """Return the learning rate of a step: a linear rise, times what the schedule leaves of it.
+
+    With `step` s of `steps` S: a cosine leaves 0.01 + 0.99 (1 + cos(pi s / S)) / 2, multistep
+    `lr_decay` to the power of the milestones m with s >= m S. The rise takes `warmup_steps`, and
+    no more than a tenth of the steps.
+    """
     warmup = min(1.0, (step + 1) / max(1, min(schedule.warmup_steps, steps // 10)))
+    return peak * warmup * _left(step, steps, schedule)
+
+
+def _left(step: int, steps: int, schedule: ScheduleConfig) -> float:
+    if schedule.lr_schedule == "constant":
+        return 1.0
+    if schedule.lr_schedule == "multistep":
+        passed = sum(step >= round(share * steps) for share in schedule.lr_milestones)
+        return schedule.lr_decay**passed
     cosine = (1 + math.cos(math.pi * step / steps)) / 2
-    return peak * warmup * (FINAL_RATE + (1 - FINAL_RATE) * cosine)
+    return FINAL_RATE + (1 - FINAL_RATE) * cosine
 
 
 def _restore_state(
-    stage: Stage, steps: int, averaged: AveragedWeights[Generator | RRDBNet], place: Workplace
+    stage: Stage, steps: int, averaged: _Networks, place: Workplace
 ) -> tuple[int, dict[str, Any]]:
     """Return the steps done and the recorder's state; put the networks where they were."""
     folder = place.folder
-    state = folder.load_state()
+    state = processes.from_first(folder.load_state)
     # Of whatever stage: an edited configuration may put another one before it.
     if state is not None and (
         changed := changed_settings(place.config, state.get("configuration"))
@@ -135,7 +167,7 @@ def _restore_state(
             f"({', '.join(changed)}); put it back, or give another --out"
         )
     if state is None or state["stage"] != stage.name:
-        folder.forget_metrics_after(stage.name, 0)
+        folder.forget_after(stage.name, 0)
         return 0, {}
     try:
         for name, network in stage.networks.items():
@@ -164,12 +196,40 @@ def _restore_state(
             f"'{folder.state}' is of step {step}, but '{folder.config}' asks for {steps} in the "
             f"{stage.name} stage; put it back, or give another --out"
         )
-    folder.forget_metrics_after(stage.name, step)
+    folder.forget_after(stage.name, step)
     return step, recorder
 
 
+def _tensors(stage: Stage, averaged: _Networks) -> Iterator[torch.Tensor]:
+    """Yield the weights and buffers of a stage, those of the averaged network last."""
+    for network in (*stage.networks.values(), averaged.network):
+        yield from network.state_dict().values()
+
+
 def _batch(place: Workplace, stage: Stage, step: int) -> Batch:
-    return Batch.of(place.crops.draw(stage.name, step, stage.batches), place.device)
+    """Return this process's share of a step's crops."""
+    crops = place.crops.draw(stage.name, step, stage.batches)
+    return Batch.of(share(crops, stage.batches), place.device)
+
+
+def share(crops: Crops, batches: int) -> Crops:
+    """Return what this process works on of a step's crops: as much of each batch as the others.
+
+    Its parts, in the order of the processes, are the batch that one process alone would get.
+    """
+    world, rank = processes.world_size(), processes.rank()
+    if world == 1:
+        return crops
+    size = len(crops.lr) // batches
+    each = size // world
+    rows = [b * size + rank * each + k for b in range(batches) for k in range(each)]
+    return dataclasses.replace(
+        crops,
+        lr=crops.lr[rows],
+        hr=crops.hr[rows],
+        samples=crops.samples[rows],
+        places=tuple(crops.places[row] for row in rows),
+    )
 
 
 def _set_learning_rate(stage: Stage, rate: float) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mfagan import processes
 from mfagan.checkpoint import About
 from mfagan.config import TrainConfig, to_values
 from mfagan.ema import AveragedWeights
@@ -26,6 +27,16 @@ if TYPE_CHECKING:
 
 LOG_EVERY = 20
 """Steps that one line of metrics.jsonl averages."""
+SAMPLE_SIDE = 256
+"""HR pixels a side of a sample on the way, at most."""
+_SHORT = {
+    "d_real": "D(real)",
+    "d_fake": "D(fake)",
+    "gradient_norm": "|grad|",
+    "d_gradient_norm": "|D grad|",
+}
+_SHOWN_FIRST = ("task", "l1", "d", "adversarial", *_SHORT)
+"""Of a healthy step, these alone; of a bad one, everything."""
 
 
 class Recorder:
@@ -67,6 +78,9 @@ class Recorder:
         """Of the weights as they are: empty as soon as they move."""
         self._quality: dict[str, float] = dict(state.get("quality", {}))
         """Of the last validation."""
+        self._waited: float = state.get("data_seconds", 0.0)
+        self._speed = ""
+        """Share of the time that went into waiting for data, for a user."""
         # As if the work before the stop had been done just now.
         wall, cpu = self._now()
         self._clock = (wall - state.get("seconds", 0.0), cpu - state.get("cpu_seconds", 0.0))
@@ -84,11 +98,17 @@ class Recorder:
             "quality": self._quality,
             "seconds": wall - self._clock[0],
             "cpu_seconds": cpu - self._clock[1],
+            "data_seconds": self._waited,
         }
+
+    def waited(self, seconds: float) -> None:
+        """Count the time that a step waited for its data."""
+        self._waited += seconds
 
     def rate(self) -> float:
         """Return the learning rate in force."""
-        return float(self._stage.optimizers["generator"].param_groups[0]["lr"])
+        optimizer = next(iter(self._stage.optimizers.values()))  # all have the same
+        return float(optimizer.param_groups[0]["lr"])
 
     def record(self, step: int, figures: Figures, *, flush: bool) -> None:
         """Collect a step's figures; write their mean every so often."""
@@ -104,29 +124,45 @@ class Recorder:
             return
         # Not every step has a second pass, and so not every figure.
         names = {name: None for figures in self._window for name in figures}
-        mean = {n: float(np.mean([f[n] for f in self._window if n in f])) for n in names}
+        means = [float(np.mean([f[n] for f in self._window if n in f])) for n in names]
+        mean = dict(zip(names, processes.mean(means), strict=True))
         wall, cpu = self._now()
+        seconds = wall - self._clock[0]
+        self._speed = f"data {self._waited / seconds:.0%}" if seconds > 0 else ""
         line = {
             "stage": self._stage.name,
             "step": step,
             "learning_rate": self.rate(),
             **mean,
             "skipped": self._skipped,
-            "seconds": wall - self._clock[0],
+            "seconds": seconds,
             "cpu_seconds": cpu - self._clock[1],
+            "data_seconds": self._waited,
         }
         self._folder.append_metrics(line)
         self._clock = (wall, cpu)
+        self._waited = 0.0
         self._window = []
 
     def health(self) -> str:
-        """Return one line: losses, D's judgement, skipped steps, validation."""
-        parts = [shown(self.last)] if self.last else []
+        """Return one line: losses, D's judgement, gradients, rate, waiting, quality, skipped.
+
+        What matters most comes first: a narrow terminal cuts the end off.
+        """
+        parts = [f"skipped {self._skipped}"] if self._skipped else []
+        if is_finite(self.last):
+            named = [(_SHORT.get(n, n), self.last[n]) for n in _SHOWN_FIRST if n in self.last]
+            parts += [f"{name} {value:.3g}" for name, value in named]
+        else:
+            parts.append(shown(self.last))
         parts += [f"{name} {value:.2f}" for name, value in self._quality.items()]
-        return ", ".join([*parts, f"skipped {self._skipped}"] if self._skipped else parts)
+        parts.append(f"lr {self.rate():.1e}")
+        return ", ".join([*parts, self._speed] if self._speed else parts)
 
     def validate(self, step: int) -> None:
-        """Measure the averaged network on the validation photographs."""
+        """Measure the averaged network on the validation photographs, and show a detail of one."""
+        if not self._folder.writes:
+            return
         network, scale = self._averaged.network, self._config.data.scale
         name = f"psnr_y_crop{scale}"
         self._metrics = {name: mean_psnr_y(network, self._validation, scale)}
@@ -137,9 +173,13 @@ class Recorder:
             self._metrics[f"{name}_smallest"] = smallest
         line = {"stage": self._stage.name, "step": step, **self._metrics}
         self._folder.append_metrics(line)
+        detail = _centre(*self._validation[0], SAMPLE_SIDE // scale)
+        self._folder.write_sample(self._stage.name, step, self._picture(*detail))
 
     def save(self, step: int) -> None:
         """Write a checkpoint of the averaged weights, and the state to resume from."""
+        if not self._folder.writes:
+            return
         # Weights in the middle of a run of bad steps must not push the good ones out.
         if self.skipped_in_a_row == 0:
             self._folder.write_weights(
@@ -164,13 +204,13 @@ class Recorder:
 
     def finish(self, steps: int) -> Path:
         """Write the stage's weights and a sample picture, which marks it as done."""
+        path = self._folder.weights(self._stage.name)
+        if not self._folder.writes:
+            return path
         if not self._metrics:  # the last step was skipped, or the state is an older version's
             self.validate(steps)
         self.save(steps)
-        lr, hr = self._validation[0]
-        sr = restore(self._averaged.network, lr)
-        nearest = np.kron(lr, np.ones((hr.shape[0] // lr.shape[0],) * 2 + (1,), np.uint8))
-        picture = np.concatenate((nearest, sr, hr), 1)
+        picture = self._picture(*self._validation[0])
         self._folder.check_there()
         write_image(self._folder.samples / f"{self._stage.name}.png", picture)
         # The stage counts as done once its own file is there, so that one is written last.
@@ -178,10 +218,15 @@ class Recorder:
             companion = dataclasses.replace(companion, stage=self._stage.name, step=steps)
             file = self._folder.weights(f"{self._stage.name}-{name}")
             self._folder.write_weights(file, self._stage.networks[name], companion)
-        path = self._folder.weights(self._stage.name)
         self._folder.write_weights(path, self._averaged.network, self._describe(steps))
         self._folder.clear_state()
         return path
+
+    def _picture(self, lr: Image, hr: Image) -> Image:
+        """Return LR by nearest neighbour, SR and HR side by side."""
+        sr = restore(self._averaged.network, lr)
+        nearest = lr.repeat(self._config.data.scale, 0).repeat(self._config.data.scale, 1)
+        return np.concatenate((nearest, sr, hr), 1)
 
     def _checkpoint(self, step: int) -> Path:
         return self._folder.checkpoints / f"{self._stage.name}-{step:07d}.safetensors"
@@ -198,6 +243,15 @@ class Recorder:
     @staticmethod
     def _now() -> tuple[float, float]:
         return time.monotonic(), time.process_time()
+
+
+def _centre(lr: Image, hr: Image, side: int) -> tuple[Image, Image]:
+    """Return the middle of a pair, of at most so many LR pixels a side."""
+    scale = hr.shape[0] // lr.shape[0]
+    top, left = (max(0, (size - side) // 2) for size in lr.shape[:2])
+    detail = lr[top : top + side, left : left + side]
+    rows, columns = (scale * size for size in detail.shape[:2])
+    return detail, hr[scale * top :, scale * left :][:rows, :columns]
 
 
 def shown(figures: Figures) -> str:

@@ -2,8 +2,8 @@
 
 config.toml      resolved configuration      data.json       photographs it began with
 checkpoints/     newest three and best       metrics.jsonl   figures by stage and step
-STAGE.safetensors  finished stages           samples/        LR | SR | HR after each stage
-report.html, summary.json
+STAGE.safetensors  finished stages           samples/        LR | SR | HR after each stage,
+report.html, summary.json                                   and of a detail on the way
 """
 
 from __future__ import annotations
@@ -33,8 +33,11 @@ if TYPE_CHECKING:
     from torch import nn
 
     from mfagan.checkpoint import About
+    from mfagan.images import Image
 
 KEPT_CHECKPOINTS = 3
+KEPT_SAMPLES = 8
+"""Of a stage, on its way: the first, the newest, and others evenly between."""
 
 
 class RunFolder:
@@ -45,6 +48,8 @@ class RunFolder:
         config: the resolved configuration of the run.
         inputs: what it reads, where that is known already.
         force: move another run's folder aside (to `PATH.old-N`) instead of refusing.
+        writes: False for the processes of a distributed run that leave it to the first: they write
+            nothing, whatever is called.
 
     Raises:
         ValueError: the folder holds a run with another configuration, or something else.
@@ -58,11 +63,15 @@ class RunFolder:
         inputs: Inputs | None = None,
         *,
         force: bool = False,
+        writes: bool = True,
     ) -> None:
         self.path = path
+        self.writes = writes
         self._config = config
         self._inputs = inputs
         self._board: Any = None
+        if not writes:
+            return
         written = path / CONFIG
         if holds_another_run(path, config, inputs, force=force):
             with self._held() if written.is_file() else nullcontext():
@@ -125,6 +134,9 @@ class RunFolder:
             FailureError: on entering, when another process holds it.
             ValueError: on entering, when it has become another run's meanwhile.
         """
+        if not self.writes:
+            yield
+            return
         with self._held():
             holds_another_run(self.path, self._config, self._inputs, force=False)
             for folder in (self.path, self.checkpoints, self.samples):
@@ -146,7 +158,7 @@ class RunFolder:
         Raises:
             FailureError: it was removed, moved or unmounted.
         """
-        if not (self.path / CONFIG).is_file():
+        if self.writes and not (self.path / CONFIG).is_file():
             raise FailureError(
                 f"the run folder '{self.path}' has vanished while the run was at work; the same "
                 "command goes on once it is back, and starts anew without it"
@@ -158,6 +170,8 @@ class RunFolder:
         Raises:
             FailureError: the package is not installed.
         """
+        if not self.writes:
+            return
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
@@ -171,6 +185,8 @@ class RunFolder:
 
     def append_metrics(self, line: dict[str, Any]) -> None:
         """Append one line of figures."""
+        if not self.writes:
+            return
         self.check_there()
         try:
             with self.metrics.open("a", encoding="utf-8") as file:
@@ -185,13 +201,43 @@ class RunFolder:
             except OSError as error:
                 raise unwritable(self._events, error) from error
 
-    def forget_metrics_after(self, stage: str, step: int) -> None:
-        """Drop the figures that a resumed run will write again."""
+    def write_sample(self, stage: str, step: int, picture: Image) -> None:
+        """Write a picture of what the network does on its way, and thin out the earlier ones."""
+        if not self.writes:
+            return
+        from mfagan.images import write_image
+
+        self.check_there()
+        write_image(self.samples / f"{stage}-{step:07d}.png", picture)
+        for file in _too_many(self.stage_samples(stage)):
+            _remove(file)
+        if self._board is not None:
+            try:
+                self._board.add_image(f"{stage}/sample", picture, step, dataformats="HWC")
+                self._board.flush()
+            except OSError as error:
+                raise unwritable(self._events, error) from error
+
+    def stage_samples(self, stage: str) -> list[tuple[int, Path]]:
+        """Return the steps and files of a stage's samples on its way, in order."""
+        files = self.samples.glob(f"{stage}-[0-9]*.png")
+        numbered = [(file.stem.rpartition("-")[2], file) for file in files]
+        return sorted((int(number), file) for number, file in numbered if number.isdecimal())
+
+    def forget_after(self, stage: str, step: int) -> None:
+        """Drop the figures and samples that a resumed run will write again."""
+        if not self.writes:
+            return
         kept = [m for m in read_metrics(self.metrics) if m["stage"] != stage or m["step"] <= step]
         write_text(self.metrics, "".join(json.dumps(m) + "\n" for m in kept))
+        for number, file in self.stage_samples(stage):
+            if number > step:
+                _remove(file)
 
     def write_weights(self, path: Path, network: nn.Module, about: About) -> None:
         """Write a network into the folder."""
+        if not self.writes:
+            return
         from mfagan.checkpoint import save_network
 
         self.check_there()
@@ -199,10 +245,12 @@ class RunFolder:
 
     def newest_checkpoint(self, stage: str) -> Path | None:
         """Return the newest checkpoint of a stage, or None when there is none."""
-        return max(self.checkpoints.glob(f"{stage}-*.safetensors"), default=None)
+        return max(self.checkpoints.glob(f"{stage}-[0-9]*.safetensors"), default=None)
 
     def save_state(self, state: dict[str, Any]) -> None:
         """Write the trainer's state, from which the run resumes."""
+        if not self.writes:
+            return
         self.check_there()
         self._sync_metrics()
         write_state(self.state, state)
@@ -222,11 +270,14 @@ class RunFolder:
 
     def clear_state(self) -> None:
         """Remove the trainer's state of a finished stage."""
-        _remove(self.state)
+        if self.writes:
+            _remove(self.state)
 
     def prune_checkpoints(self, stage: str, best: Path | None) -> None:
         """Keep the newest three checkpoints of a stage, and the best."""
-        files = sorted(self.checkpoints.glob(f"{stage}-*.safetensors"))
+        if not self.writes:
+            return
+        files = sorted(self.checkpoints.glob(f"{stage}-[0-9]*.safetensors"))
         for file in files[:-KEPT_CHECKPOINTS]:
             if file != best:
                 _remove(file)
@@ -262,6 +313,14 @@ def read_metrics(path: Path) -> Iterator[dict[str, Any]]:
                 f"'{path}' is damaged in line {number}; remove that line to go on without it"
             ) from error
         yield figures
+
+
+def _too_many(samples: list[tuple[int, Path]]) -> Iterator[Path]:
+    """Yield the files to remove, so that those left are spread evenly, the ends among them."""
+    left = list(samples)
+    while len(left) > KEPT_SAMPLES:
+        gaps = [left[k + 1][0] - left[k - 1][0] for k in range(1, len(left) - 1)]
+        yield left.pop(1 + gaps.index(min(gaps)))[1]
 
 
 def _remove(file: Path) -> None:

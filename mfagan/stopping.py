@@ -11,6 +11,8 @@ from pathlib import Path
 from types import FrameType
 
 from latency.signals import ENDING_SIGNALS, TerminatedError, handling
+from mfagan import processes
+from mfagan.distributed import another_failed
 
 _AT_ONCE = 3
 """So many Ctrl-C wait for nothing."""
@@ -56,6 +58,11 @@ class Stop:
             self._deferred = False
         self.obey()
 
+    def agreed(self) -> bool:
+        """Tell whether a signal came to any process of the run; then it counts for this one too."""
+        self._number = processes.highest(self._number or 0) or None
+        return self.requested
+
     def obey(self) -> None:
         """Raise when a signal came.
 
@@ -75,6 +82,8 @@ class Stop:
         Those after the first are ignored, so that they break no clean-up, up to the third Ctrl-C:
         its user does not want to wait for the step, and every file is whole at any moment.
         """
+        if another_failed():  # it is said why, and this process ends as soon as it can
+            return
         self._interrupts += number == signal.SIGINT
         if self._number is None:
             self._number = number

@@ -4,12 +4,14 @@ mfagan-train --data photos --out runs/mine
 mfagan-train --recipe smoke --data photos --out runs/smoke
 mfagan-train --recipe smoke --data photos --out runs/smoke --dry-run
 mfagan-train --resume --out runs/smoke
+torchrun --nproc-per-node 2 --no-python mfagan-train --data photos --out runs/mine
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -17,6 +19,7 @@ from typing import Any
 
 from latency.commandline import Parser, add_common_flags, run
 from latency.terminal import warn
+from mfagan import distributed
 from mfagan.config import (
     TrainConfig,
     Values,
@@ -91,6 +94,7 @@ def build_parser() -> Parser:
                 ),
             )
     add_common_flags(parser, "device", "threads", "json")
+    parser.set_defaults(threads=distributed.thread_share())
     return parser
 
 
@@ -112,12 +116,14 @@ def command(arguments: argparse.Namespace) -> int:
     if not arguments.resume:
         _warn(arguments, config, file, flags)
 
+    if arguments.dry_run and distributed.rank() > 0:
+        return 0  # the first process tells what each will take
     from mfagan.device import prepare_torch
 
-    device = prepare_torch(arguments.device, arguments.threads)
     if arguments.dry_run:
         from mfagan.dry_run import plan_training
 
+        device = prepare_torch(arguments.device, arguments.threads)
         plan = plan_training(
             config,
             arguments.out,
@@ -131,16 +137,19 @@ def command(arguments: argparse.Namespace) -> int:
         print(json.dumps(plan.to_json(), indent=2) if arguments.json else plan)
         return 0
 
-    from mfagan.training import train
+    with distributed.sharing_failures(PROGRAM):
+        from mfagan.training import train
 
-    paths = train(
-        config,
-        arguments.out,
-        device=device,
-        silent=arguments.json,
-        force=arguments.force,
-        tensorboard=arguments.tensorboard,
-    )
+        device = prepare_torch(arguments.device, arguments.threads)
+        distributed.join(device)
+        paths = train(
+            config,
+            arguments.out,
+            device=device,
+            silent=arguments.json,
+            force=arguments.force,
+            tensorboard=arguments.tensorboard,
+        )
     if arguments.json:
         print(json.dumps({"written": [str(path) for path in paths]}))
     else:
@@ -180,6 +189,7 @@ def _check(arguments: argparse.Namespace, config: TrainConfig) -> None:
     if not data:
         raise ValueError("--data is needed: a folder of photographs to train on")
     refuse_contradictions(config)
+    distributed.refuse_uneven(config, distributed.world())
     for folder in (data, validation) if arguments.resume else ():
         if folder and not Path(folder).is_dir():
             where = "" if Path(folder).is_absolute() else f", seen from '{Path.cwd()}'"
@@ -217,7 +227,8 @@ def _warn(arguments: argparse.Namespace, config: TrainConfig, file: Values, flag
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `mfagan-train` and return its exit status."""
-    return run(build_parser(), command, argv)
+    with distributed.only_the_first_speaks():
+        return run(build_parser(), command, argv)
 
 
 def _bare(limits: Mapping[str, Any]) -> dict[str, Any]:
@@ -270,3 +281,7 @@ def _shown(value: Any) -> str:
     if isinstance(value, tuple):
         return ",".join(map(str, value))
     return repr(value) if value == "" else str(value)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
