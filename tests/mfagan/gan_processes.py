@@ -40,6 +40,7 @@ def gan_stage(case, accumulate=1):
         Generator.supernet(SPACE),
         teacher=RRDBNet(parse("rrdb_x4_w4_b2_g2")),
         discriminator=PatchDiscriminator(PatchGanArchitecture(layers=2, features=4)),
+        teacher_discriminator=PatchDiscriminator(PatchGanArchitecture(layers=2, features=5)),
         optimizer=choice(case, CASES[case].generator_optimizer),
         losses=LossConfig(adversarial_weight=0.3),
         learning_rate=1e-3,
