@@ -1,8 +1,10 @@
 import copy
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from scipy.fft import idctn
 from torch import distributed as dist
 from torch import nn
 from torch.nn import functional as F
@@ -17,7 +19,7 @@ from mfagan.evaluation import to_tensor
 from mfagan.generator import Generator
 from mfagan.generator_optimizers import OptimizerChoice
 from mfagan.images import list_images, read_image
-from mfagan.reparameterization import ExpandedConv2d, expand, plain
+from mfagan.reparameterization import ExpandedConv2d, expand, fixed_filters, plain
 from mfagan.resize import crop_to_multiple, downscale
 from mfagan.rrdb import RRDBNet
 from mfagan.space import SearchSpace
@@ -27,25 +29,28 @@ SMALL = "mfa_x2_w4_c2_s1"
 TEST_IMAGES = Path(__file__).resolve().parents[3] / "shared" / "data" / "test" / "Set5"
 
 
-def expanded(text=SMALL, factor=2, seed=0, trained=True):
+def expanded(text=SMALL, gain=3, seed=0, trained=True):
     """Return a network whose branches have moved, as training moves them."""
     torch.manual_seed(seed)
     network = Generator(parse(text))
-    expand(network, factor, seed=seed)
+    expand(network, gain)
     if trained:
         for name, parameter in network.named_parameters():
-            if name.endswith((".outer", ".bias")):
+            if name.endswith((".planes", ".bias")):
                 nn.init.normal_(parameter, std=0.04)
     return network
 
 
 class Branches(ExpandedConv2d):
-    """The layer by its definition: three convolutions of the image, nothing folded."""
+    """The layer by its definition: every convolution runs on the image, nothing is folded."""
 
     def forward(self, x):
-        wide = F.conv2d(x, self.inner[:, :, None, None])
-        branch = F.conv2d(wide, self.outer, padding=1)
-        return F.conv2d(x, self.weight, self.bias, padding=1) + branch
+        y = F.conv2d(x, self.weight, self.bias, padding=1)
+        for k, cosine in enumerate(self.filters.view(-1, 1, 1, 3, 3)):
+            mixed = F.conv2d(x, self.planes[:, :, k, None, None])
+            each = cosine.expand(len(self.planes), 1, 3, 3)
+            y = y + F.conv2d(mixed, each, padding=1, groups=len(self.planes))
+        return y
 
 
 def separate(network):
@@ -61,9 +66,9 @@ ARCHITECTURES = [f"mfa_x{scale}_w6_c2-1-2_s0-1-2" for scale in (2, 3, 4)]
 
 
 @pytest.mark.parametrize("text", ARCHITECTURES)
-@pytest.mark.parametrize("factor", [1, 3])
-def test_the_folded_network_equals_the_branches_run_one_by_one(text, factor, photos):
-    network = expanded(text, factor)
+@pytest.mark.parametrize("gain", [1, 3])
+def test_the_folded_network_equals_the_branches_run_one_by_one(text, gain, photos):
+    network = expanded(text, gain)
     reference, folded = separate(network), plain(network)
     pictures = [read_image(file)[:37, :50] for file in list_images(photos)[:2]]
     if TEST_IMAGES.is_dir():
@@ -84,7 +89,7 @@ def plain_start(network):
 
 
 def test_the_fold_is_exact_in_double_precision():
-    network = expanded("mfa_x3_w8_c2-3_s1-2", 4).double()
+    network = expanded("mfa_x3_w8_c2-3_s1-2").double()
     x = torch.rand(1, 3, 10, 7, dtype=torch.float64)
     torch.testing.assert_close(plain(network)(x), separate(network)(x), rtol=0, atol=1e-13)
 
@@ -94,7 +99,7 @@ def test_an_expanded_network_is_the_one_that_it_was_made_from(text):
     torch.manual_seed(0)
     start = Generator(parse(text))
     network = copy.deepcopy(start)
-    expand(network, 2, seed=5)
+    expand(network, 3)
     x = torch.rand(2, 3, 9, 12)
     assert torch.equal(network(x), start(x))
     folded = plain(network)
@@ -103,50 +108,63 @@ def test_an_expanded_network_is_the_one_that_it_was_made_from(text):
         assert torch.equal(folded.state_dict()[name], tensor)
 
 
-def test_the_branches_are_as_wide_as_asked_beside_every_3x3_convolution():
-    network = expanded("mfa_x4_w8_c3-2_s0-2", 3)
+def test_the_filters_are_all_directions_of_a_kernel_but_its_mean():
+    filters = fixed_filters().view(8, 9)
+    every = torch.cat((torch.full((1, 9), 1 / 3, dtype=torch.float64), filters))
+    torch.testing.assert_close(every @ every.T, torch.eye(9, dtype=torch.float64))
+    image = torch.from_numpy(idctn(np.eye(9).reshape(9, 3, 3), axes=(1, 2), norm="ortho"))
+    torch.testing.assert_close(filters, image.view(9, 9)[1:])
+
+
+def test_adam_moves_all_directions_of_a_kernel_alike():
+    """What the gain is for: on like neighbours, Adam's first step is as long along each direction.
+
+    Without branches it is three times the rate along the mean, and nothing along the others.
+    """
+    gradient = 1 + 0.1 * torch.randn(16, 16, 3, 3, generator=torch.Generator().manual_seed(0))
+    every = torch.cat((torch.full((1, 9), 1 / 3), fixed_filters().float().view(8, 9)))
+    for gain, others in ((None, 0.0), (3, 3e-3)):
+        layer = nn.Conv2d(16, 16, 3, padding=1)
+        before = layer.weight.detach().clone()
+        layer = layer if gain is None else ExpandedConv2d(layer, gain)
+        kernel = (lambda layer=layer: layer.weight) if gain is None else layer.kernel
+        optimizer = torch.optim.Adam(layer.parameters(), 1e-3)
+        (kernel() * gradient).sum().backward()
+        optimizer.step()
+        along = ((kernel().detach() - before).view(-1, 9) @ every.T).abs().mean(0)
+        torch.testing.assert_close(along[:1], torch.tensor([3e-3]), rtol=0, atol=1e-6)
+        torch.testing.assert_close(along[1:], torch.full((8,), others), rtol=0, atol=1e-5)
+
+
+def test_the_branches_are_beside_every_3x3_convolution():
+    network = expanded("mfa_x4_w8_c3-2_s0-2")
     kernels = {3: ExpandedConv2d, 1: nn.Conv2d}
-    found = {}
+    found = []
     for name, layer in network.named_modules():
         if isinstance(layer, nn.Conv2d):
             assert type(layer) is kernels[layer.kernel_size[0]], name
-            i, o = layer.in_channels, layer.out_channels
-            found[name] = 3 * i * i + 9 * o * 3 * i if layer.kernel_size == (3, 3) else 0
+            if layer.kernel_size == (3, 3):
+                found.append(8 * layer.in_channels * layer.out_channels)
     count = sum(p.numel() for p in network.parameters())
     start = sum(p.numel() for p in Generator(network.architecture).parameters())
-    assert count == start + sum(found.values())
-    assert sum(map(bool, found.values())) == 1 + 3 + 2 + 1 + 1 + 1  # head, modules, branch, ...
+    assert count == start + sum(found)
+    assert len(found) == 1 + 3 + 2 + 1 + 1 + 1  # head, two modules, a branch, body, tail
 
 
-def test_every_branch_learns():
+def test_every_branch_learns_from_the_first_step():
     network = expanded("mfa_x2_w4_c2-2_s1-0", trained=False)
-    optimizer = torch.optim.SGD(network.parameters(), 0.1)
-    for dead in (".inner", "none"):  # as long as the second factor is 0, the first one rests
-        F.mse_loss(network(torch.rand(1, 3, 8, 8)), torch.rand(1, 3, 16, 16)).backward()
-        for name, parameter in network.named_parameters():
-            assert (parameter.grad.abs().sum() == 0) == name.endswith(dead), name
-        optimizer.step()
-        optimizer.zero_grad()
+    torch.manual_seed(1)
+    F.mse_loss(network(torch.rand(1, 3, 8, 8)), torch.rand(1, 3, 16, 16)).backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad.abs().sum() > 0, name
 
 
-def test_seeds_decide_the_branches_and_no_other_random_number():
-    torch.manual_seed(3)
-    before = torch.get_rng_state()
+def test_random_numbers_are_left_alone():
     network = Generator(parse(SMALL))
-    drawn = torch.get_rng_state()
-    expand(network, 2, seed=1)
+    before = torch.get_rng_state()
+    expand(network, 3)
     plain(network)
-    assert torch.equal(torch.get_rng_state(), drawn)
-    twins = []
-    for seed in (1, 2):
-        torch.set_rng_state(before)
-        twins.append(Generator(parse(SMALL)))
-        expand(twins[-1], 2, seed=seed)
-    ours, same, other = (n.state_dict() for n in (network, *twins))
-    assert all(torch.equal(ours[k], same[k]) for k in ours)
-    assert {k for k in ours if not torch.equal(ours[k], other[k])} == {
-        k for k in ours if k.endswith("inner")
-    }
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_what_has_no_branches_is_plain_already():
@@ -255,12 +273,12 @@ def test_every_optimizer_moves_the_weights_as_if_the_branches_ran_one_by_one(met
     """Passes at moved weights must fold what the weights are then."""
     network = expanded()
     reference = separate(network)
-    start = network.state_dict()["head.outer"].clone()
+    start = network.state_dict()["head.planes"].clone()
     for each in (network, reference):
         train(stage(each, method), range(3))
     ours, theirs = network.state_dict(), reference.state_dict()
     assert ours.keys() == theirs.keys()
-    assert not torch.allclose(ours["head.outer"].float(), start)
+    assert not torch.allclose(ours["head.planes"].float(), start)
     for name, tensor in ours.items():
         torch.testing.assert_close(tensor, theirs[name], rtol=0, atol=1e-8, msg=name)
 
@@ -271,7 +289,7 @@ def test_a_resumed_run_goes_on_bit_for_bit():
     saved = copy.deepcopy(
         (whole.generator.state_dict(), whole.generator_optimizer.state_dict())
     )  # as the run folder's state file holds it
-    resumed = stage(expanded(seed=9, trained=False), "wsam", torch.float32)
+    resumed = stage(expanded(seed=9), "wsam", torch.float32)
     resumed.generator.load_state_dict(saved[0])
     resumed.generator_optimizer.load_state_dict(saved[1])
     for each in (whole, resumed):
@@ -302,15 +320,16 @@ def test_it_compiles_in_one_piece():
         x = torch.rand(1, 3, 8, 8)
         assert torch.equal(compiled(x), network(x))
         with torch.no_grad():
-            network.head.outer.mul_(2)
+            network.head.planes.mul_(2)
         assert torch.equal(compiled(x), network(x))
 
 
 def test_refusals():
     space = SearchSpace(scale=2, widths=(4, 8), modules=(1, 2), convolutions=(1, 2))
     with pytest.raises(ValueError, match="a supernet cannot be re-parameterized"):
-        expand(Generator.supernet(space), 2, seed=0)
+        expand(Generator.supernet(space), 3)
     with pytest.raises(ValueError, match=f"{SMALL} is re-parameterized already"):
-        expand(expanded(), 2, seed=0)
-    with pytest.raises(ValueError, match="at least once as wide as their input, got 0"):
-        expand(Generator(parse(SMALL)), 0, seed=0)
+        expand(expanded(), 3)
+    for gain in (0, -1.0, float("inf"), float("nan")):
+        with pytest.raises(ValueError, match=f"must be above 0, got {gain}"):
+            expand(Generator(parse(SMALL)), gain)
