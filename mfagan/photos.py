@@ -6,44 +6,31 @@ uninterrupted one would have seen, and no sampler state has to be saved.
 
 from __future__ import annotations
 
+import copy
 import hashlib
-import warnings
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from latency.progress import Progress
-from mfagan.photo_folders import collecting, first_few, refuse_bad
-from mfagan.picture import read_picture, reduce_to_8_bits
-from mfagan.resize import crop_to_multiple, resize_matrix
+from mfagan.crop_cutting import Place as Place
+from mfagan.crop_cutting import cut_crop
+from mfagan.degradation import LEAST_SIZE
+from mfagan.photo_files import PhotoFiles
+from mfagan.photo_pool import PhotoPool
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from mfagan.crop_stream import CropStream
     from mfagan.images import Image
 
-_MARGIN = 4
-"""LR pixels around a crop that are resized with it and cut off, so that it equals the whole."""
-
-
-class Place(NamedTuple):
-    """Where a crop was taken: photograph, LR pixels of its corner, quarter turns, mirrored or not.
-
-    It is turned counter-clockwise, then mirrored left to right.
-    """
-
-    photo: int
-    top: int
-    left: int
-    turns: int
-    flip: bool
+ALL = (0, 1)
+"""The share of the only process: number 0 of 1."""
+_ENDLESS = 1 << 62
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,8 +53,35 @@ class Crops:
     epoch: int
 
 
+class Slot(NamedTuple):
+    """What one crop of a step will be.
+
+    Attributes:
+        sample: see `Crops.samples`.
+        place: of the crop.
+        owner: decides which worker process makes it: those of one decoding have the same.
+        chance: purpose and number of the degradation's random numbers.
+    """
+
+    sample: int
+    place: Place
+    owner: int
+    chance: tuple[str, int]
+
+
+class StepPlan(NamedTuple):
+    """What the crops of a step will be, the photographs that it needs, and its epoch."""
+
+    slots: list[Slot]
+    needed: frozenset[int] | None
+    epoch: int
+
+
 class PhotoCrops:
     """Aligned crops of photographs, random or fixed.
+
+    When all photographs fit into the cache, every random crop is of any of them; else they take
+    turns in it (`mfagan.photo_pool`), and fixed crops are kept instead of photographs.
 
     Args:
         files: photographs; each is drawn equally often.
@@ -77,8 +91,13 @@ class PhotoCrops:
         seed: of the whole run; with the stage and the step it decides every crop.
         fixed: 0 draws new crops at every step; else so many are drawn once, the photographs in
             turn, and every epoch goes over all of them in a new order.
-        cache_bytes: decoded photographs are kept up to this size.
+        cache_bytes: decoded photographs are kept up to this size, by all workers together.
+        lr_files: LR images of the photographs, in their order; None when LR is made from these.
+        degradation: how it is made: `bicubic` or `real` (`mfagan.degradation`).
+        workers: processes that prepare the crops of `stream`; 0 leaves it to a thread.
 
+    Raises:
+        ValueError: LR cannot be both given and degraded.
     """
 
     def __init__(
@@ -91,60 +110,193 @@ class PhotoCrops:
         seed: int,
         fixed: int = 0,
         cache_bytes: int = 2 << 30,
+        lr_files: Sequence[Path] | None = None,
+        degradation: str = "bicubic",
+        workers: int = 0,
     ) -> None:
-        self.files = list(files)
+        real = degradation == "real"
+        if real and lr_files is not None:
+            raise ValueError("LR images are given, so none are made: leave out --degradation real")
         self.scale = scale
         self.patch = patch
         self.batch = batch
         self.seed = seed
         self.fixed = fixed
-        self._cache: OrderedDict[int, Image] = OrderedDict()
+        self.degradation = degradation
+        self.workers = workers
         self._cache_bytes = cache_bytes
-        self._cached_bytes = 0
-        self._notes: dict[Path, str] = {}
+        least = max(patch, LEAST_SIZE) if real else patch
+        self._photos = PhotoFiles(files, lr_files, scale=scale, least=least, limit=cache_bytes)
+        self._cut_before: dict[int, tuple[Image, Image]] = {}
+
+    def __getstate__(self) -> dict[str, object]:
+        """Return what another process needs: everything but what is cached."""
+        state = {**self.__dict__, "_cut_before": {}}
+        state.pop("_pool", None)
+        return state
+
+    @property
+    def files(self) -> list[Path]:
+        """The photographs."""
+        return self._photos.files
+
+    @property
+    def cached_bytes(self) -> int:
+        """Memory that the decoded photographs, or fixed crops, take in this process now."""
+        return self._photos.kept_bytes + len(self._cut_before) * self._pair_bytes
+
+    @property
+    def most_cached_bytes(self) -> int:
+        """Memory that they take at the most, in all processes of a training together."""
+        if self._fits:
+            return self._photos.total_bytes
+        return min(self._cache_bytes, self.fixed * self._pair_bytes or self._cache_bytes)
 
     def check(self, *, silent: bool = False) -> None:
-        """Decode every photograph once, so that all bad ones are found before the first step.
+        """Look at every photograph once, so that bad ones are found before the first step.
 
-        What a photograph is not read as (a profile that cannot be used, the first of several
-        pages) is one UserWarning for all of them.
+        All of them are decoded where they fit into the cache; else only their headers are read,
+        and what is damaged further inside is found when it is first needed. What a photograph is
+        not read as (a profile that cannot be used, the first of several pages) is one UserWarning
+        for all of them.
 
         Raises:
-            ValueError: photographs are unreadable, or smaller than one crop.
+            ValueError: photographs are unreadable, smaller than one crop, or of another size than
+                their LR images; fixed crops take more memory than the cache may.
         """
-        bad: dict[Path, str] = {}
-        with Progress("photographs", len(self.files), silent=silent) as progress:
-            for index, file in enumerate(self.files):
-                with collecting(file, bad):
-                    self._photo(index)
-                progress.update()
-        refuse_bad(bad, len(self.files), "photographs")
-        if self._notes:
-            count = f"{len(self._notes)} of {len(self.files)} photographs: "
-            text = count + first_few([f"'{file}': {note}" for file, note in self._notes.items()])
-            warnings.warn(text, UserWarning, stacklevel=2)
+        self._photos.headers(silent=silent)
+        if self._fits:
+            # Workers decode theirs themselves.
+            self._photos.decode_all(keep=not self.workers, silent=silent)
+        elif self.fixed:
+            self._check_fixed()
+        self._photos.warn_of_notes()
 
-    def draw(self, stage: str, step: int, batches: int = 1) -> Crops:
-        """Return the crops of a step, of several batches one after the other."""
+    def draw(self, stage: str, step: int, batches: int = 1, share: tuple[int, int] = ALL) -> Crops:
+        """Return the crops of a step, of several batches one after the other.
+
+        Args:
+            stage: name of the stage.
+            step: from 0.
+            batches: of the step.
+            share: (k, n): part k of n equal ones of each batch, for one of n processes.
+
+        Raises:
+            ValueError: a photograph that is needed cannot be used.
+        """
+        plan = self.plan(stage, step, batches, share)
+        self.prepare(plan)
+        return self.join(plan, [self.cut(slot) for slot in plan.slots])
+
+    def stream(
+        self,
+        stage: str,
+        first: int,
+        batches: int = 1,
+        *,
+        end: int | None = None,
+        share: tuple[int, int] = ALL,
+    ) -> CropStream:
+        """Return the crops of one step after the other, prepared ahead; to be closed.
+
+        Args:
+            stage: name of the stage.
+            first: step.
+            batches: of each step.
+            end: step before which the stream ends; None for never.
+            share: as in `draw`.
+        """
+        from mfagan.crop_stream import CropStream
+
+        return CropStream(
+            self, stage, range(first, end if end is not None else 1 << 62), batches, share
+        )
+
+    def plan(
+        self, stage: str, step: int, batches: int = 1, share: tuple[int, int] = ALL
+    ) -> StepPlan:
+        """Return what the crops of a step will be; nothing is decoded. Arguments as in `draw`."""
         count = self.batch * batches
-        rng = self._rng(stage, step)
-        samples: Sequence[int | None] = [None] * count
-        epoch = step * count // len(self.files)
+        epoch, needed = step * count // len(self.files), None
         if self.fixed:
-            samples, epoch = self._order(stage, step, count)
-        places, pairs = [], []
-        for sample in samples:
-            places.append(self._place(rng) if sample is None else self._fixed_place(sample))
-            pairs.append(self._crop(places[-1]))
+            order, epoch = self._order(stage, step, count)
+            slots = [self._fixed_slot(sample) for sample in order]
+        elif self._fits:
+            rng = self._rng(stage, step)
+            places = [self._place(rng, int(rng.integers(len(self.files)))) for _ in range(count)]
+            slots = self._slots(stage, step, places, [place.photo for place in places])
+        else:
+            first = step * count
+            turns = [self._pool.turn(stage, crop) for crop in range(first, first + count)]
+            places = [
+                self._place(self._rng(f"{stage}/crop", first + k), turn.photo)
+                for k, turn in enumerate(turns)
+            ]
+            slots = self._slots(stage, step, places, [turn.number for turn in turns])
+            needed = self._pool.needed(stage, first, count)
+        part, parts = share
+        each = self.batch // parts
+        mine = [b * self.batch + part * each + k for b in range(batches) for k in range(each)]
+        return StepPlan([slots[k] for k in mine], needed, epoch)
+
+    def prepare(self, plan: StepPlan) -> None:
+        """Forget the photographs that neither this step nor the next ones need."""
+        if plan.needed is not None:
+            self._photos.forget_others(plan.needed)
+
+    def cut(self, slot: Slot) -> tuple[Image, Image]:
+        """Return a crop as (p, p, 3) and (p * scale, p * scale, 3) uint8 RGB, LR first."""
+        if not self.fixed or self._fits:
+            return self._cut(slot)
+        if slot.sample not in self._cut_before:
+            self._check_fixed()
+            # All crops of a photograph, so that it is decoded once.
+            for sample in range(slot.place.photo, self.fixed, len(self.files)):
+                lr, hr = self._cut(self._fixed_slot(sample))
+                self._cut_before[sample] = lr.copy(), hr.copy()
+            self._photos.forget_others(())
+        return self._cut_before[slot.sample]
+
+    def join(self, plan: StepPlan, pairs: Sequence[tuple[Image, Image]]) -> Crops:
+        """Return the crops of a step, cut out by `cut` in the order of the plan."""
         lr, hr = (np.stack(images).transpose(0, 3, 1, 2) for images in zip(*pairs, strict=True))
-        ids = [p.photo if n is None else n for n, p in zip(samples, places, strict=True)]
         return Crops(
             lr=np.divide(lr, 255, dtype=np.float32),
             hr=np.divide(hr, 255, dtype=np.float32),
-            samples=np.array(ids, np.int64),
-            places=tuple(places),
-            epoch=epoch,
+            samples=np.array([slot.sample for slot in plan.slots], np.int64),
+            places=tuple(slot.place for slot in plan.slots),
+            epoch=plan.epoch,
         )
+
+    def for_worker(self, workers: int) -> PhotoCrops:
+        """Return the crops for one of several worker processes, with its share of the cache."""
+        # Where all photographs fit, the workers' parts of them do too, however large each is.
+        share = self._cache_bytes if self._fits else self._cache_bytes // workers
+        twin = copy.copy(self)
+        twin._photos = self._photos.with_limit(share)
+        return twin
+
+    @cached_property
+    def _fits(self) -> bool:
+        return self._photos.total_bytes <= self._cache_bytes
+
+    @cached_property
+    def _pool(self) -> PhotoPool:
+        sizes = [self._photos.bytes_of(index) for index in range(len(self.files))]
+        return PhotoPool(sizes, self._cache_bytes, self._rng)
+
+    @property
+    def _pair_bytes(self) -> int:
+        return 3 * self.patch**2 * (1 + self.scale**2)
+
+    def _check_fixed(self) -> None:
+        needed = self.fixed * self._pair_bytes
+        if needed > self._cache_bytes:
+            raise ValueError(
+                f"--fixed-crops {self.fixed} take {needed >> 20} MiB and the photographs "
+                f"{self._photos.total_bytes >> 20} MiB, more than --cache-mib "
+                f"{self._cache_bytes >> 20}; raise it, or take fewer"
+            )
 
     def _order(self, stage: str, step: int, count: int) -> tuple[list[int], int]:
         """Return the fixed crops of a step and its epoch; its last step is filled from its first.
@@ -160,79 +312,26 @@ class PhotoCrops:
         key = hashlib.sha256(f"{self.seed}/{purpose}/{number}".encode()).digest()
         return np.random.default_rng(np.frombuffer(key, np.uint64))
 
-    def _fixed_place(self, sample: int) -> Place:
-        return self._place(self._rng("fixed", sample), sample % len(self.files))
+    def _fixed_slot(self, sample: int) -> Slot:
+        place = self._place(self._rng("fixed", sample), sample % len(self.files))
+        return Slot(sample, place, place.photo, ("fixed/degradation", sample))
 
-    def _place(self, rng: np.random.Generator, index: int | None = None) -> Place:
-        """Draw a crop, of one photograph or of any."""
-        if index is None:
-            index = int(rng.integers(len(self.files)))
-        photo = self._photo(index)
-        rows, columns = photo.shape[0] // self.scale, photo.shape[1] // self.scale
-        top, left = (int(rng.integers(n - self.patch + 1)) for n in (rows, columns))
-        return Place(index, top, left, int(rng.integers(4)), bool(rng.integers(2)))
+    def _slots(
+        self, stage: str, step: int, places: Sequence[Place], owners: Sequence[int]
+    ) -> list[Slot]:
+        """Return the slots of random crops."""
+        purpose = f"{stage}/degradation/{step}"
+        return [
+            Slot(place.photo, place, owner, (purpose, k))
+            for k, (place, owner) in enumerate(zip(places, owners, strict=True))
+        ]
 
-    def _crop(self, place: Place) -> tuple[Image, Image]:
-        photo, top, left = self._photo(place.photo), place.top, place.left
-        rows, columns = photo.shape[0] // self.scale, photo.shape[1] // self.scale
-        # A window with a margin, cut at the photograph's own border, resizes as the whole would.
-        top0, left0 = max(0, top - _MARGIN), max(0, left - _MARGIN)
-        bottom0 = min(rows, top + self.patch + _MARGIN)
-        right0 = min(columns, left + self.patch + _MARGIN)
-        s = self.scale
-        window = photo[top0 * s : bottom0 * s, left0 * s : right0 * s]
-        lr = _downscale_window(window, s)
-        lr = lr[top - top0 :, left - left0 :][: self.patch, : self.patch]
-        hr = photo[top * s : (top + self.patch) * s, left * s : (left + self.patch) * s]
-        lr, hr = np.rot90(lr, place.turns), np.rot90(hr, place.turns)
-        return (lr[:, ::-1], hr[:, ::-1]) if place.flip else (lr, hr)
+    def _place(self, rng: np.random.Generator, photo: int) -> Place:
+        """Draw a crop of a photograph."""
+        top, left = (int(rng.integers(n - self.patch + 1)) for n in self._photos.lr_size(photo))
+        return Place(photo, top, left, int(rng.integers(4)), bool(rng.integers(2)))
 
-    def _photo(self, index: int) -> Image:
-        if index in self._cache:
-            self._cache.move_to_end(index)
-            return self._cache[index]
-        picture = read_picture(self.files[index])
-        if picture.notes:
-            self._notes[self.files[index]] = "; ".join(picture.notes)
-        image = reduce_to_8_bits(picture.pixels)
-        photo = crop_to_multiple(image, self.scale)
-        if min(photo.shape[:2]) < self.patch * self.scale:
-            raise ValueError(
-                f"'{self.files[index]}' is {image.shape[1]}x{image.shape[0]}, smaller than a crop "
-                f"of {self.patch * self.scale} pixels; remove it or lower --patch"
-            )
-        self._cache[index] = photo
-        self._cached_bytes += photo.nbytes
-        while len(self._cache) > 1 and self._cached_bytes > self._cache_bytes:
-            self._cached_bytes -= self._cache.popitem(last=False)[1].nbytes
-        return photo
-
-    @property
-    def cached_bytes(self) -> int:
-        """Memory that the decoded photographs take now."""
-        return self._cached_bytes
-
-
-def _downscale_window(window: Image, scale: int) -> Image:
-    """Return `downscale` by two matrix products: faster for the small windows of training.
-
-    Single precision is exact for scales 2 and 4, whose weights are binary fractions. The products
-    are torch's: numpy's would bring a second pool of threads that fights with torch's, for twice
-    the time of a training step on two cores.
-    """
-    height, width, channels = window.shape
-    pixels = torch.from_numpy(np.ascontiguousarray(window)).float()
-    rows = _round(_matrix(height, height // scale) @ pixels.view(height, -1))
-    rows = rows.view(-1, width, channels).transpose(0, 1).reshape(width, -1)
-    columns = _round(_matrix(width, width // scale) @ rows).view(width // scale, -1, channels)
-    lr: Image = columns.transpose(0, 1).to(torch.uint8).numpy()
-    return lr
-
-
-def _round(image: Tensor) -> Tensor:
-    return image.add_(0.5).floor_().clamp_(0, 255)
-
-
-@lru_cache(maxsize=256)
-def _matrix(size: int, length: int) -> Tensor:
-    return torch.from_numpy(resize_matrix(size, length)).float()
+    def _cut(self, slot: Slot) -> tuple[Image, Image]:
+        chance = self._rng(*slot.chance) if self.degradation == "real" else None
+        photo = self._photos.photo(slot.place.photo)
+        return cut_crop(photo, slot.place, self.scale, self.patch, chance)

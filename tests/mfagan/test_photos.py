@@ -1,9 +1,11 @@
+import hashlib
 import warnings
 
 import numpy as np
 import pytest
 
 from mfagan.images import list_images, read_image, write_image
+from mfagan.photo_files import PhotoFiles
 from mfagan.photo_folders import validation_pairs
 from mfagan.photos import PhotoCrops
 from mfagan.resize import downscale
@@ -15,9 +17,34 @@ def crops(folder, **options):
     )
 
 
-def test_a_batch_follows_from_seed_stage_and_step(photos):
-    first = crops(photos).draw("pixel", 3)
-    again = crops(photos, cache_bytes=1).draw("pixel", 3)
+SIZE = 96 * 120 * 3
+"""Bytes of each of the photographs."""
+RECORDED = {
+    (2, 0): "36e6dc02f47ec9d7", (3, 0): "2e85eb4509b31ddd", (4, 0): "904b0d560f8b2c75",
+    (2, 12): "f35f68f819160dc7", (3, 12): "6c39a71e0a30dbbf", (4, 12): "eeef9b53ebe17463",
+}  # fmt: skip
+"""Digests of step 3 by scale and number of fixed crops, from before there was a pool."""
+
+
+@pytest.mark.parametrize(("scale", "fixed"), RECORDED)
+def test_photographs_that_fit_give_the_crops_that_they_always_gave(photos, scale, fixed):
+    """Runs and figures of earlier versions can be repeated."""
+    drawn = crops(photos, scale=scale, fixed=fixed, cache_bytes=4 * SIZE).draw("pixel", 3)
+    digest = hashlib.sha256()
+    for array in (drawn.lr, drawn.hr, drawn.samples):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    digest.update(repr([tuple(place) for place in drawn.places]).encode())
+    digest.update(str(drawn.epoch).encode())
+    assert digest.hexdigest().startswith(RECORDED[scale, fixed])
+
+
+@pytest.mark.parametrize("cache_bytes", [1 << 20, 3 * SIZE, 1])
+def test_a_batch_follows_from_seed_stage_and_step(photos, cache_bytes):
+    photographs = crops(photos, cache_bytes=cache_bytes)
+    for step in range(3):
+        photographs.draw("pixel", step)
+    first = photographs.draw("pixel", 3)
+    again = crops(photos, cache_bytes=cache_bytes).draw("pixel", 3)
     assert all(np.array_equal(vars(first)[name], value) for name, value in vars(again).items())
     for other in (crops(photos).draw("pixel", 4), crops(photos).draw("gan", 3)):
         assert not np.array_equal(first.hr, other.hr)
@@ -121,10 +148,11 @@ def test_all_bad_photographs_are_named_before_the_first_step(tmp_path, photos):
     assert "gone.png' is not a file" in str(caught.value)
 
 
-def test_notes_of_all_photographs_are_one_warning(photos):
+@pytest.mark.parametrize("cache_bytes", [1, 1 << 20])
+def test_notes_of_all_photographs_are_one_warning(photos, cache_bytes):
     for index in range(5):
         (photos / f"n{index}.jpg").write_bytes((photos / "0.png").read_bytes())
-    checked = crops(photos, cache_bytes=1)
+    checked = crops(photos, cache_bytes=cache_bytes)
     with pytest.warns(UserWarning, match="^5 of 9 photographs: ") as said:
         checked.check(silent=True)
     assert len(said) == 1
@@ -134,11 +162,80 @@ def test_notes_of_all_photographs_are_one_warning(photos):
         checked.draw("pixel", 0)
 
 
-def test_the_cached_bytes_are_those_of_the_photographs_kept(photos):
-    size = 96 * 120 * 3
-    for kept, cache_bytes in ((4, 1 << 20), (2, 2 * size), (1, 1)):
-        drawing = crops(photos, cache_bytes=cache_bytes)
-        assert drawing.cached_bytes == 0
-        for _ in range(2):
-            drawing.check(silent=True)
-            assert drawing.cached_bytes == kept * size
+def test_no_more_is_cached_than_allowed(photos):
+    fitting = crops(photos, cache_bytes=4 * SIZE)
+    assert fitting.cached_bytes == 0
+    fitting.check(silent=True)
+    assert fitting.cached_bytes == fitting.most_cached_bytes == 4 * SIZE
+    for limit in (3 * SIZE, 2 * SIZE + 1, SIZE):
+        larger = crops(photos, cache_bytes=limit)
+        larger.check(silent=True)
+        assert larger.cached_bytes == 0
+        assert larger.most_cached_bytes == limit
+        most = 0
+        for step in range(40):
+            larger.draw("pixel", step)
+            most = max(most, larger.cached_bytes)
+        assert most == limit // SIZE * SIZE
+
+
+def test_workers_leave_the_cache_of_the_training_process_empty(photos):
+    checked = crops(photos, workers=2)
+    checked.check(silent=True)
+    assert checked.cached_bytes == 0
+    assert checked.most_cached_bytes == 4 * SIZE
+    (photos / "0.png").write_bytes((photos / "0.png").read_bytes()[:-100])
+    with pytest.raises(ValueError, match=r"1 of 4 photographs cannot be used: .*it is truncated"):
+        crops(photos, workers=2).check(silent=True)
+
+
+def test_large_folders_are_checked_by_their_headers(photos, monkeypatch):
+    """Nothing is decoded until it is needed, and what is damaged then is one sentence."""
+    damaged = photos / "0.png"
+    damaged.write_bytes(damaged.read_bytes()[:-100])
+    larger = crops(photos, cache_bytes=SIZE)
+    with monkeypatch.context() as context:
+        context.setattr("mfagan.photo_files.read_picture", None)
+        larger.check(silent=True)
+    with pytest.raises(ValueError, match="is truncated; 'mfagan-data check' finds every") as caught:
+        [larger.draw("pixel", step) for step in range(40)]
+    assert str(damaged) in str(caught.value)
+    write_image(photos / "1.png", np.zeros((50, 50, 3), np.uint8))
+    with pytest.raises(ValueError, match=r"'.*1.png' is 50x50 and was 120x96 when the run began"):
+        larger._photos.photo(1)
+    write_image(photos / "1.png", np.zeros((9, 99, 3), np.uint8))
+    (photos / "2.png").write_text("no photograph")
+    with pytest.raises(ValueError, match="2 of 4 photographs cannot be used: ") as caught:
+        crops(photos, cache_bytes=SIZE).check(silent=True)
+    assert "1.png' is 99x9, smaller than a crop of 32 pixels" in str(caught.value)
+    assert "2.png' cannot be read as an image: it is text" in str(caught.value)
+
+
+def test_fixed_crops_of_a_large_folder_are_kept_instead_of_photographs(photos, monkeypatch):
+    decoded = []
+    read = PhotoFiles._decode
+    monkeypatch.setattr(PhotoFiles, "_decode", lambda self, k: decoded.append(k) or read(self, k))
+    whole, pair = crops(photos, fixed=12), 3 * (8 * 8 + 32 * 32)
+    larger = crops(photos, fixed=12, cache_bytes=3 * SIZE)
+    larger.check(silent=True)
+    assert larger.most_cached_bytes == 12 * pair
+    for step in range(6):
+        a, b = larger.draw("gan", step), whole.draw("gan", step)
+        assert a.places == b.places
+        np.testing.assert_array_equal(a.lr, b.lr)
+        np.testing.assert_array_equal(a.hr, b.hr)
+    assert larger.cached_bytes == 12 * pair
+    assert sorted(decoded) == sorted([*range(4)] * 2)
+    with pytest.raises(ValueError, match=r"--fixed-crops 50 take 0 MiB .*more than --cache-mib"):
+        crops(photos, fixed=50, cache_bytes=3 * SIZE).check(silent=True)
+
+
+@pytest.mark.parametrize("cache_bytes", [1 << 20, 2 * SIZE])
+def test_shares_of_a_step_make_the_whole(photos, cache_bytes):
+    options = {"cache_bytes": cache_bytes, "batch": 6}
+    whole = crops(photos, **options).draw("pixel", 2, 2)
+    parts = [crops(photos, **options).draw("pixel", 2, 2, (k, 3)) for k in range(3)]
+    rows = [0, 1, 6, 7, 2, 3, 8, 9, 4, 5, 10, 11]
+    assert [place for part in parts for place in part.places] == [whole.places[k] for k in rows]
+    np.testing.assert_array_equal(np.concatenate([part.hr for part in parts]), whole.hr[rows])
+    assert {part.epoch for part in parts} == {whole.epoch}
