@@ -38,7 +38,10 @@ def build_parser() -> Parser:
     """Return the command's parser."""
     parser = Parser(prog=PROGRAM, description=__doc__)
     parser.add_argument(
-        "weights", metavar="WEIGHTS", type=Path, help="generator, supernet or teacher, .safetensors"
+        "weights",
+        metavar="WEIGHTS",
+        type=Path,
+        help="generator, supernet or teacher, .safetensors or ESRGAN's .pth",
     )
     parser.add_argument(
         "--architecture", metavar="STRING", help="which SubGenerator of a supernet; its largest"

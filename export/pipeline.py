@@ -114,7 +114,7 @@ def export_files(
     """Export a weights file in one or more precisions; nothing is written unless all are right.
 
     Args:
-        weights: `.safetensors` of a generator, teacher or supernet.
+        weights: `.safetensors` of a generator, teacher or supernet, or ESRGAN's published `.pth`.
         out: folder for `<architecture>_<precision>.onnx` and `export.json`.
         precisions: of `PRECISIONS`.
         calibration: folder of photographs for int8.

@@ -9,18 +9,20 @@ import re
 
 MOST_SHOWN = 60
 PICKLES = frozenset({".pth", ".pt", ".ckpt", ".pkl", ".pickle", ".bin"})
-"""Suffixes of files that may run code when they are opened."""
+"""Suffixes of PyTorch's files of weights, which may run code when they are unpickled."""
 
-_PICKLE = "a PyTorch file or another pickle, which could run code when opened and is never read"
 _STARTS = (
-    (re.compile(rb"PK\x03\x04"), _PICKLE),
-    (re.compile(rb"\x80[\x02-\x05]"), _PICKLE),
+    # First: the length with which it begins may look like a pickle's first bytes.
     (re.compile(rb".{5}\x00\x00\x00\{", re.DOTALL), "a .safetensors file"),
+    (re.compile(rb"PK\x03\x04"), "a PyTorch file or another zip file"),
+    (re.compile(rb"\x80[\x02-\x05]"), "a PyTorch file or another pickle"),
     (re.compile(rb"\x08[\x01-\x3f][\x12\x1a\x22\x2a\x32\x3a\x42]"), "an ONNX file"),
     (re.compile(rb".{4}TFL3", re.DOTALL), "a TensorFlow Lite file"),
     (re.compile(rb"GGUF"), "a GGUF file"),
     (re.compile(rb"\x89HDF"), "an HDF5 file"),
     (re.compile(rb"\x89PNG|\xff\xd8\xff"), "a picture"),
+    (re.compile(rb"\s*<(!doctype|html|\?xml|head)", re.IGNORECASE), "a web page"),
+    (re.compile(rb"version https://"), "a Git LFS pointer, not the file itself"),
 )
 
 

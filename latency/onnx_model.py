@@ -43,7 +43,9 @@ def load_onnx(path: str | Path) -> Any:
     if not path.is_file():
         raise FileNotFoundError(f"there is no ONNX file '{path}'")
     if path.suffix.lower() in PICKLES:
-        raise ValueError(f"'{path}' is not an ONNX file: {path.suffix} files are never opened")
+        raise ValueError(
+            f"'{path}' is not an ONNX file: {path.suffix} files hold PyTorch's weights"
+        )
     damaged = f"'{path}' is not an ONNX file, or is damaged"
     try:
         model = onnx.load_model_from_string(_checked_bytes(path))

@@ -1,7 +1,7 @@
 """MFAGAN: a small super-resolution generator, its training and its use.
 
     import mfagan
-    model = mfagan.load("generator.onnx")  # or .safetensors
+    model = mfagan.load("generator.onnx")  # or .safetensors, or ESRGAN's .pth
     large = mfagan.upscale(image, model)  # (H, W, 3) uint8 RGB in, 4x larger out
 
 Importing this package does not import torch.

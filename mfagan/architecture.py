@@ -151,8 +151,8 @@ def parse(text: str) -> Architecture:
     name = shown(text, 80)
     if PurePath(text).suffix.lower() in PICKLES:
         raise ValueError(
-            f"'{name}' is a PyTorch file or another pickle, which could run code when opened and "
-            "is never read; give weights as .safetensors"
+            f"'{name}' is, by its name, a file of weights and not an architecture; the grammar is "
+            f"{GRAMMAR}"
         )
     try:
         architecture = _parsed(text)

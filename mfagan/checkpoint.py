@@ -1,5 +1,7 @@
 """Weights files: `.safetensors` whose metadata is enough to rebuild the network (contract 2).
 
+ESRGAN's published files, `.pth` or `.safetensors`, are read as teachers (see `published_weights`).
+
 from mfagan.checkpoint import load_network
 network, about = load_network("runs/demo/train/gan.safetensors")
 """
@@ -11,12 +13,12 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from latency.commandline import version
 from latency.files import write_bytes
-from latency.model_file import shown
+from latency.model_file import PICKLES, shown
 from mfagan.architecture import (
     ALIGNMENT,
     Architecture,
@@ -31,12 +33,17 @@ from mfagan.weights_header import Header, read_header
 if TYPE_CHECKING:
     from torch import nn
 
-    from mfagan.discriminator import PatchDiscriminator
+    from mfagan.discriminator import Discriminator
     from mfagan.generator import Generator
+    from mfagan.published_weights import Published
     from mfagan.rrdb import RRDBNet
 
 FORMAT = 1
 MOST_NESTED = 16
+PUBLISHED = "published"
+"""The stage of weights that another program trained."""
+WEIGHTS = frozenset({".safetensors", *PICKLES})
+"""Suffixes of weights files."""
 KINDS = ("generator", "supernet", "teacher", "discriminator")
 
 
@@ -176,32 +183,47 @@ def _sorted_header(data: bytes) -> bytes:
 def read_about(path: str | os.PathLike[str]) -> About:
     """Return what a weights file says about itself, without reading its weights.
 
+    A published file says nothing; it holds a teacher of stage `PUBLISHED`.
+
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is not a weights file of this package.
+        ValueError: it is no weights file that can be read.
     """
     return _read(Path(path))[0]
 
 
-def _read(file: Path) -> tuple[About, Header]:
+def is_weights_file(text: str) -> bool:
+    """Tell by its end whether a text names a file of weights: `.safetensors`, `.pth` and the like.
+
+    What is in the file decides how it is read, whatever its name.
+    """
+    return PurePath(text).suffix.lower() in WEIGHTS
+
+
+def _read(file: Path) -> tuple[About, Header | Published]:
+    """Return a file's metadata and its tensors' names, or the published network that it holds."""
+    from mfagan.published_weights import open_torch_file, recognise
+    from mfagan.torch_file import is_torch_file
+
     try:
-        header = read_header(file)
-        try:
-            return About.from_metadata(header.metadata), header
-        except ValueError as error:
-            raise ValueError(f"{error}{_origin(header)}") from error
+        if is_torch_file(file):
+            published = open_torch_file(file)
+        else:
+            header = read_header(file)
+            if not _is_strangers(header):
+                return About.from_metadata(header.metadata), header
+            published = recognise(header, file)
     except ValueError as error:
-        raise ValueError(f"'{file}' is not a weights file of mfagan: {error}") from error
+        raise ValueError(f"'{file}' is not a weights file that mfagan reads: {error}") from error
+    about = About(
+        kind="teacher", architecture=str(published.architecture), stage=PUBLISHED, package=""
+    )
+    return about, published
 
 
-def _origin(header: Header) -> str:
-    """Return what another program's file seems to be, as an end of a sentence."""
-    if header.metadata.get("producer") == "mfagan" or not header.tensors:
-        return ""
-    names = set(header.tensors)
-    if names & {"conv_first.weight", "model.0.weight", "params_ema.conv_first.weight"}:
-        return " and looks like ESRGAN's weights of another program, which are not read yet"
-    return f"; its first tensor is '{shown(min(names))}'"
+def _is_strangers(header: Header) -> bool:
+    """Tell whether another program wrote a `.safetensors` file."""
+    return header.metadata.get("producer") != "mfagan"
 
 
 def _check_count(file: Path, header: Header, architecture: Architecture) -> None:
@@ -264,9 +286,11 @@ def _fill(file: Path, network: nn.Module) -> None:
 def load_network(path: str | os.PathLike[str]) -> tuple[Generator | RRDBNet, About]:
     """Return the generator, supernet or teacher of a weights file, in eval mode, and its metadata.
 
+    A published file of ESRGAN's (see `published_weights`) holds a teacher.
+
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is not a weights file of this package, or holds a discriminator.
+        ValueError: it is no weights file that can be read, or holds a discriminator.
     """
     import torch
 
@@ -275,6 +299,8 @@ def load_network(path: str | os.PathLike[str]) -> tuple[Generator | RRDBNet, Abo
     if about.kind == "discriminator":
         raise ValueError(f"'{path}' holds a discriminator, not a generator")
     architecture = parse(about.architecture)
+    if not isinstance(header, Header):
+        return _load_published(file, header), about
     if about.space is None:
         _check_count(file, header, architecture)
     else:
@@ -286,7 +312,33 @@ def load_network(path: str | os.PathLike[str]) -> tuple[Generator | RRDBNet, Abo
     return network.eval(), about
 
 
-def load_discriminator(path: str | os.PathLike[str]) -> PatchDiscriminator:
+def _load_published(file: Path, published: Published) -> RRDBNet:
+    from mfagan.rrdb import RRDBNet
+
+    try:
+        tensors = published.read()
+    except ValueError as error:
+        raise ValueError(f"the weights of '{file}' cannot be used: {error}") from error
+    network = RRDBNet(published.architecture)
+    network.load_state_dict(tensors)
+    return network.eval()
+
+
+def copy_weights(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
+    """Write a copy of a weights file as `.safetensors`: byte by byte, or anew a published one.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no weights file that can be read.
+    """
+    if read_about(source).stage == PUBLISHED:
+        network, about = load_network(source)
+        save_network(target, network, about)
+    else:
+        write_bytes(target, Path(source).read_bytes())
+
+
+def load_discriminator(path: str | os.PathLike[str]) -> Discriminator:
     """Return the discriminator of a weights file, in train mode.
 
     Raises:
@@ -295,20 +347,20 @@ def load_discriminator(path: str | os.PathLike[str]) -> PatchDiscriminator:
     """
     import torch
 
-    from mfagan.discriminator import PatchDiscriminator, parse_discriminator
+    from mfagan.discriminator import build_discriminator, parse_discriminator
 
     file = Path(path)
     about, header = _read(file)
-    if about.kind != "discriminator":
+    if about.kind != "discriminator" or not isinstance(header, Header):
         raise ValueError(f"'{path}' holds a {about.kind}, not a discriminator")
     try:
         architecture = parse_discriminator(about.architecture)
     except ValueError as error:
         raise ValueError(f"'{path}' cannot be rebuilt: {error}") from error
     with torch.device("meta"):
-        outline = PatchDiscriminator(architecture)
+        outline = build_discriminator(architecture)
     _check_fit(file, header, outline)
-    network = PatchDiscriminator(architecture)
+    network = build_discriminator(architecture)
     _fill(file, network)
     return network
 

@@ -1,4 +1,4 @@
-"""Networks that are ready to run, whatever runs them: from `.onnx`, `.safetensors` or torch."""
+"""Networks that are ready to run, whatever runs them: from `.onnx`, weights files or torch."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from latency.commandline import FailureError, available_cores, out_of_memory
 from latency.costs import peak_elements
 from latency.memory import available_bytes
-from latency.model_file import PICKLES
 from mfagan.architecture import Architecture, MfaArchitecture, op_list, parse
+from mfagan.checkpoint import cut_subnet, is_weights_file, load_network, read_about
 from mfagan.tiling import Tile, fixed_tiles, tiles
 
 if TYPE_CHECKING:
@@ -115,7 +115,10 @@ def load(
     threads: int | None = None,
     device: str = "auto",
 ) -> Model:
-    """Return the network of an `.onnx` file of `mfagan-export` or of a `.safetensors` file.
+    """Return the network of an `.onnx` file of `mfagan-export` or of a weights file.
+
+    ESRGAN's published weights (`.pth`, see `published_weights`) are read as well; nothing in them
+    is run.
 
     Args:
         path: the file.
@@ -144,10 +147,9 @@ def load(
         from mfagan.onnx_model import load_onnx
 
         return load_onnx(file, threads, device)
-    if suffix == ".safetensors":
+    if is_weights_file(str(file)):
         return _load_weights(file, architecture, threads, device)
-    pickle = "; a pickle could run code when opened and is never read" * (suffix in PICKLES)
-    raise ValueError(f"a model must end in .onnx or .safetensors, got '{file}'{pickle}")
+    raise ValueError(f"a model must end in .onnx, .safetensors or .pth, got '{file}'")
 
 
 def torch_model(network: nn.Module, architecture: Architecture, *, device: str = "auto") -> Model:
@@ -191,15 +193,13 @@ def open_network(
     """Return the network of a weights file, in eval mode; of a supernet, one SubGenerator.
 
     Args:
-        file: `.safetensors` with a generator, a teacher or a supernet.
+        file: `.safetensors` with a generator, a teacher or a supernet, or a published `.pth`.
         architecture: which SubGenerator of a supernet; its largest when not given.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it holds no generator, or not this architecture.
     """
-    from mfagan.checkpoint import cut_subnet, load_network, read_about
-
     _refuse_folder(Path(file))
     about = read_about(file)
     chosen = parse(architecture or about.architecture) if about.kind != "discriminator" else None

@@ -40,7 +40,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="the file to write, its format by its suffix; for more than one photograph, a folder",
     )
     parser.add_argument(
-        "--model", type=Path, required=True, help=".onnx of mfagan-export, or .safetensors"
+        "--model",
+        type=Path,
+        required=True,
+        help=".onnx of mfagan-export, .safetensors, or ESRGAN's published .pth",
     )
     parser.add_argument(
         "--architecture", metavar="STRING", help="which SubGenerator of a supernet; its largest"

@@ -62,7 +62,7 @@ def read_header(path: Path) -> Header:
             raise ValueError("it is empty")
         length = int.from_bytes(start[:8], "little")
         if size < 8 or start[8:9] not in (b"{", b""):
-            raise ValueError("it is not a .safetensors file")
+            raise ValueError("it is neither a .safetensors file nor one of torch.save")
         if length > size - 8:
             raise ValueError(f"it is cut short: its header says {length} bytes of {size}")
         if length > MOST_HEADER:

@@ -126,7 +126,7 @@ SENTENCES = {
     "text": (b"not a model\n", "is not an ONNX file, or is damaged"),
     "zeros": (b"\0" * 4096, "is not an ONNX file, or is damaged"),
     "safetensors": (b"\x40" + b"\0" * 7 + b'{"a":1}' + b" " * 57, "it is a .safetensors file"),
-    "pickle": (b"\x80\x04\x95\x10\0\0\0", "could run code when opened and is never read"),
+    "pickle": (b"\x80\x04\x95\x10\0\0\0", "it is a PyTorch file or another pickle"),
     "picture": (b"\x89PNG\r\n\x1a\n" + b"\0" * 20, "it is a picture"),
     "utf-8": (
         WHOLE.replace(field(2, b"g"), field(2, b"\xff")),

@@ -4,7 +4,9 @@ import json
 import struct
 
 import numpy as np
+import published_files as published
 import torch
+from hostile_torch_files import PTH
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.torch import save
 
@@ -71,7 +73,7 @@ NEST = "[" * 100_000
 
 SAFETENSORS = {
     "empty": (b"", "it is empty"),
-    "seven": (b"\x10" + b"\0" * 6, "it is not a .safetensors file"),
+    "seven": (b"\x10" + b"\0" * 6, "it is neither a .safetensors file nor one of"),
     "length-63": (struct.pack("<Q", 2**63) + b"{}", "it is cut short"),
     "length-64": (b"\xff" * 8 + b"{" * 100, "it is cut short"),
     "length-1": (struct.pack("<Q", len(GOOD)) + GOOD[8:], "it is cut short"),
@@ -81,8 +83,8 @@ SAFETENSORS = {
     "spaces": (with_header(b"{" + b" " * 90_000_000), f"at most {MOST_HEADER} are read"),
     "json": (with_header(b'{"a":'), "its header is not JSON"),
     "utf-8": (with_header(b'{"\xff":1}'), "its header is not UTF-8"),
-    "list": (with_header(b"[]"), "it is not a .safetensors file"),
-    "digits": (with_header(b'{"a":' + b"9" * 10_000 + b"}"), "not a weights file of mfagan"),
+    "list": (with_header(b"[]"), "it is neither a .safetensors file nor one of torch.save"),
+    "digits": (with_header(b'{"a":' + b"9" * 10_000 + b"}"), "not a weights file that mfagan"),
     "nested": (with_header(f'{{"a":{NEST}'.encode()), "nested too deeply"),
     "metadata": (with_header({"__metadata__": {"a": 1}}), "its metadata are not text by text"),
     "twice": (
@@ -103,13 +105,16 @@ SAFETENSORS = {
     ),
     "gap": (one(tensor(begin=4, end=8), b"\0" * 8), "overlap or leave gaps"),
     # Other programs' files
-    "zip": (b"PK\x03\x04" + b"\0" * 40, "could run code when opened and is never read"),
-    "pickle": (b"\x80\x02}q\x00.", "could run code when opened and is never read"),
+    "zip": (b"PK\x03\x04" + b"\0" * 40, "it is cut short or damaged"),
+    "pickle": (b"\x80\x02}q\x00.", "it is a pickle that torch.save has not written"),
     "onnx": (b"\x08\x0a\x12\x07pytorch", "it is an ONNX file"),
-    "foreign": (save({"x.y": torch.zeros(1)}, {"format": "pt"}), "its first tensor is 'x.y'"),
+    "foreign": (
+        save({"x.y": torch.zeros(1)}, {"format": "pt"}),
+        "another network, the first is 'x.y'",
+    ),
     "esrgan": (
-        save({"conv_first.weight": torch.zeros(1)}),
-        "it carries no mfagan metadata and looks like ESRGAN's weights of another program",
+        save({**published.weights(), "conv_hr.weight": torch.zeros(8, 8, 1, 1)}),
+        "its tensor 'conv_hr.weight' is F32 8x8x1x1, that of rrdb_x4_w8_b2_g4 has floating-point",
     ),
     # Metadata that lie
     "newer": (filed(format="7"), "its format is 7, this version reads up to 1; update mfagan"),
@@ -271,7 +276,7 @@ ONNX = {
     "text": (b"not a model\n", "is not an ONNX file, or is damaged"),
     "half": (WHOLE[: len(WHOLE) // 2], "is damaged"),
     "safetensors": (GOOD, "it is a .safetensors file"),
-    "zip": (b"PK\x03\x04" + b"\0" * 40, "could run code when opened and is never read"),
+    "zip": (b"PK\x03\x04" + b"\0" * 40, "it is a PyTorch file or another zip file"),
     "external": (constant("w0", external("/etc/passwd")), "external data"),
     "external-parent": (constant("w0", external("../secret")), "external data"),
     "fill": (
@@ -316,6 +321,8 @@ ONNX = {
     ),
     "fixed-huge": (network_onnx(size=(99999, 99999)), "at most 16384x16384"),
 }
-FILES = {f"{name}.safetensors": made for name, made in SAFETENSORS.items()} | {
-    f"{name}.onnx": made for name, made in ONNX.items()
+FILES = {
+    f"{name}.{suffix}": made
+    for suffix, kinds in (("safetensors", SAFETENSORS), ("onnx", ONNX), ("pth", PTH))
+    for name, made in kinds.items()
 }

@@ -175,8 +175,8 @@ def test_space_round_trips_and_refuses_nonsense():
 
 
 @pytest.mark.parametrize("text", ["w.pth", "/runs/gan.PT", "model.ckpt", "x.pkl"])
-def test_a_pickle_is_no_architecture(text):
-    with pytest.raises(ValueError, match=r"never read; give weights as \.safetensors"):
+def test_a_file_of_weights_is_no_architecture(text):
+    with pytest.raises(ValueError, match="by its name, a file of weights and not an architecture"):
         parse(text)
 
 

@@ -17,11 +17,12 @@ import numpy as np
 import pytest
 import torch
 from hostile_models import FILES, GOOD, LENGTH, WHOLE
+from hostile_torch_files import LEGACY, ZIP
+from published_files import saved, weights
 
 import mfagan
 from latency.commandline import FailureError
 from mfagan import upscale_cli
-from mfagan.architecture import parse
 from mfagan.checkpoint import (
     About,
     load_discriminator,
@@ -33,6 +34,8 @@ from mfagan.discriminator import PatchDiscriminator, PatchGanArchitecture
 from mfagan.images import write_image
 
 MOST_MEMORY = 64 * 2**20
+SMALL = saved(weights("rrdb_x4_w2_b1_g1"))
+SMALL_LEGACY = saved(weights("rrdb_x4_w2_b1_g1"), legacy=True)
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +46,10 @@ def outcome(tmp_path_factory):
         (folder / name).write_bytes(data)
     (folder / "good.safetensors").write_bytes(GOOD)
     (folder / "good.onnx").write_bytes(WHOLE)
-    for name in ("sparse.safetensors", "sparse.onnx"):
+    (folder / "good.pth").write_bytes(ZIP)
+    for name, start in (("sparse.safetensors", b""), ("sparse.onnx", b""), ("sparse.pth", LEGACY)):
         with (folder / name).open("wb") as file:
+            file.write(start)
             file.truncate(2**40)
     run = subprocess.run(
         [sys.executable, __file__, folder], capture_output=True, text=True, timeout=300
@@ -66,15 +71,20 @@ def test_every_hostile_file_gets_its_sentence(outcome, name):
 def test_they_take_no_memory_and_nothing_beside_them_is_read(outcome):
     assert outcome["memory"] < MOST_MEMORY
     assert outcome["opened"] == []
-    assert "not a .safetensors file" in outcome["told"]["sparse.safetensors"]
+    assert "neither a .safetensors file" in outcome["told"]["sparse.safetensors"]
+    assert "it has 1024.0 GiB, at most 1 GiB is read" in outcome["told"]["sparse.pth"]
     assert "more than the 2 GiB" in outcome["told"]["sparse.onnx"]
 
 
 def test_the_whole_files_open(tmp_path):
-    for name, data in (("a.safetensors", GOOD), ("a.onnx", WHOLE), ("A.ONNX", WHOLE)):
+    for name, data in (
+        *(("a.safetensors", GOOD), ("a.onnx", WHOLE), ("A.ONNX", WHOLE)),
+        *(("a.pth", ZIP), ("A.PT", LEGACY)),
+    ):
         (tmp_path / name).write_bytes(data)
         model = mfagan.load(tmp_path / name, threads=1)
-        assert model(np.zeros((1, 3, 5, 6), np.float32)).shape == (1, 3, 10, 12)
+        scale = 4 if data in (ZIP, LEGACY) else 2
+        assert model(np.zeros((1, 3, 5, 6), np.float32)).shape == (1, 3, 5 * scale, 6 * scale)
 
 
 def test_onnx_runtime_never_learns_where_a_file_is(tmp_path, monkeypatch):
@@ -107,7 +117,7 @@ def test_discriminators_are_checked_as_well(tmp_path):
 
 
 def test_special_files_are_no_models(tmp_path):
-    for suffix in ("safetensors", "onnx"):
+    for suffix in ("safetensors", "onnx", "pth"):
         os.mkfifo(tmp_path / f"fifo.{suffix}")
         (tmp_path / f"loop.{suffix}").symlink_to(f"loop.{suffix}")
         (tmp_path / f"folder.{suffix}").mkdir()
@@ -135,18 +145,18 @@ def test_a_file_that_may_not_be_read_is_one_sentence(tmp_path, monkeypatch, caps
         assert error.count("\n") == 1
 
 
-@pytest.mark.parametrize("name", ["w.pth", "w.PT", "w.ckpt", "w.pkl", "w.bin"])
-def test_no_command_opens_a_pickle(tmp_path, monkeypatch, capsys, name):
+@pytest.mark.parametrize("name", ["w.pth", "w.PT", "w.ckpt", "w.pkl", "w.bin", "w.safetensors"])
+def test_no_command_runs_a_pickle(tmp_path, monkeypatch, capsys, name):
     from export import cli as export_cli
 
     def never(*_, **__):
-        pytest.fail("a pickle was opened")
+        pytest.fail("a pickle was run")
 
-    for module in ("torch.load", "pickle.load", "pickle.loads", "pickle.Unpickler"):
+    for module in ("torch.load", "pickle.load", "pickle.loads", "pickle.Unpickler", "os.system"):
         monkeypatch.setattr(module, never)
     write_image(tmp_path / "in.png", np.zeros((5, 6, 3), np.uint8))
     file = tmp_path / name
-    file.write_bytes(b"PK\x03\x04" + b"\0" * 50)
+    file.write_bytes(FILES["code.pth"][0])
     out = str(tmp_path / "out")
     for command, words in (
         (upscale_cli.main, [str(tmp_path / "in.png"), f"{out}.png", "--model", str(file)]),
@@ -154,11 +164,11 @@ def test_no_command_opens_a_pickle(tmp_path, monkeypatch, capsys, name):
     ):
         assert command(words) == 2
         error = capsys.readouterr().err
-        assert "could run code when opened" in error or "a pickle could run code" in error
+        assert "system beside its weights, which could run code in another reader" in error
         assert error.count("\n") == 1
-    with pytest.raises(ValueError, match=r"never read; give weights as \.safetensors"):
-        parse(str(file))
     assert not (tmp_path / "out").exists()
+    file.write_bytes(ZIP)
+    assert str(load_network(file)[0].architecture) == "rrdb_x4_w8_b2_g4"
 
 
 def told(path):
@@ -170,16 +180,18 @@ def told(path):
     return None
 
 
-@pytest.mark.parametrize("suffix", ["safetensors", "onnx"])
-def test_mutated_files_open_or_get_one_sentence(tmp_path, capfd, suffix):
-    whole = GOOD if suffix == "safetensors" else WHOLE
+@pytest.mark.parametrize(
+    ("suffix", "whole"),
+    [("safetensors", GOOD), ("onnx", WHOLE), ("pth", SMALL), ("ckpt", SMALL_LEGACY)],
+)
+def test_mutated_files_open_or_get_one_sentence(tmp_path, capfd, suffix, whole):
     rng = random.Random(0)
     path = tmp_path / f"m.{suffix}"
     path.write_bytes(whole)
     assert told(path) is None
     refused = 0
     for _ in range(400):
-        path.write_bytes(mutated(whole, rng))
+        path.write_bytes(mutated(whole, rng, LENGTH if suffix != "ckpt" else 12_000))
         sentence = told(path)
         refused += sentence is not None
         assert sentence is None or sentence.isprintable()
@@ -187,11 +199,11 @@ def test_mutated_files_open_or_get_one_sentence(tmp_path, capfd, suffix):
     assert capfd.readouterr() == ("", "")
 
 
-def mutated(data, rng):
+def mutated(data, rng, header=LENGTH):
     """Flip bits, most of them where the header is; cut, splice or remove."""
     out = bytearray(data)
     kind = rng.randrange(4)
-    reach = rng.choice((len(data), LENGTH))
+    reach = min(len(data), rng.choice((len(data), header)))
     a, b = sorted(rng.randrange(reach) for _ in range(2))
     if kind == 0:
         for _ in range(rng.choice((1, 1, 2, 8))):
@@ -227,6 +239,7 @@ def main(folder):
     folder = Path(folder)
     assert told(folder / "good.safetensors") is None  # imports what reading needs
     assert told(folder / "good.onnx") is None
+    assert told(folder / "good.pth") is None
     tempfile.gettempdir()  # what imports something late may try it out
     opened = []
 
@@ -236,6 +249,8 @@ def main(folder):
             path = Path(os.fsdecode(arguments[0]))
             if path.parent != folder and not str(path).startswith(tuple(sys.path[1:])):
                 opened.append(str(path))
+        elif event in ("pickle.find_class", "os.system", "subprocess.Popen"):
+            opened.append(event)
 
     def never(*_, **__):
         raise AssertionError("ONNX Runtime got a hostile file")

@@ -260,13 +260,15 @@ def test_what_is_no_model_is_refused(models, tmp_path):
     about = About(kind="discriminator", architecture="patchgan_n3_f16")
     save_network(tmp_path / "discriminator.safetensors", torch.nn.Conv2d(3, 3, 3), about)
     (tmp_path / "model.pth").touch()
+    (tmp_path / "model.bmp").touch()
     for name, sentence in (
         ("truncated.onnx", "not an ONNX file"),
         ("text.onnx", "not an ONNX file"),
         ("empty.onnx", "not an ONNX file"),
         ("foreign.onnx", "no mfagan metadata.*mfagan-export"),
         ("discriminator.safetensors", "discriminator"),
-        ("model.pth", "must end in .onnx or .safetensors"),
+        ("model.pth", "model.pth' is not a weights file that mfagan reads: it is empty"),
+        ("model.bmp", "must end in .onnx, .safetensors or .pth"),
     ):
         with pytest.raises(ValueError, match=sentence) as caught:
             mfagan.load(tmp_path / name)
