@@ -13,6 +13,7 @@ MODULES = {
     "mfagan-export": "export.cli",
     "mfagan-latency": "latency.cli",
     "mfagan-upscale": "mfagan.upscale_cli",
+    "mfagan-data": "mfagan.data_cli",
 }
 
 

@@ -9,6 +9,7 @@ from failing_disk import contents
 
 import export.cli
 import latency.cli
+import mfagan.data_cli
 import mfagan.train_cli
 import mfagan.upscale_cli
 import nas.cli
@@ -20,6 +21,7 @@ MAINS = {
     "export": export.cli.main,
     "upscale": mfagan.upscale_cli.main,
     "latency": latency.cli.main,
+    "data": mfagan.data_cli.main,
     "demo": nas.demo.main,
 }
 TRAIN = "train --data photos --out out --recipe smoke "
@@ -270,6 +272,31 @@ CASES = [
     ("latency profile model.onnx --out out/m.jsonl --device abd", "is not one of"),
     ("latency profile model.onnx --out empty.png/m.jsonl", "empty.png' is a file"),
     ("latency profile model.onnx --out broken.jsonl", "'broken.jsonl' line 1"),
+    # mfagan-data
+    ("data", "required: COMMAND"),
+    ("data chekc photos", "did you mean 'check'"),
+    ("data check", "required: DIR"),
+    ("data check missing", "'missing' is not a folder"),
+    ("data check photos/0.png", "'photos/0.png' is not a folder"),
+    ("data check nothing", "'nothing' holds no image"),
+    ("data check photos --against", "--against: expected at least one"),
+    ("data check photos --against missing", "'missing' is not a folder"),
+    ("data check photos --against photos", "all images of 'photos' are in --against"),
+    ("data check photos --against broken", "'broken/1.png'"),
+    ("data check photos --agianst one", "did you mean '--against'"),
+    ("data check photos --patch 0", "at least 1 is needed"),
+    ("data check photos --scale 5", "is not one of 2, 3, 4"),
+    ("data download", "give the NAME of a data set, or --list"),
+    ("data download set5", "--out is needed"),
+    ("data download set5 --uot out", "did you mean '--out'"),
+    ("data download set6 --out out", "did you mean 'set5'"),
+    ("data download imagenet --out out", "not a data set that is known .*; download it yourself"),
+    ("data download set5 --out out --mirror file:///etc/passwd", "starts with https://"),
+    ("data download set5 --out out --mirror a.zip", "'a.zip' is not an address"),
+    ("data download set5 set14 --out out --mirror http://a/b", "one data set, got 2 names"),
+    ("data download set5 --out out --keep-archives", "did you mean '--keep-archive'"),
+    ("data download set5 --out empty.png", "empty.png' is a file"),
+    ("data download --list --out out", "leave --out out"),
     # python -m nas.demo
     ("demo --recipe dmeo", "did you mean 'demo'"),
     ("demo --out empty.png", "empty.png' is a file"),
