@@ -17,7 +17,8 @@ from torch.nn import functional as F
 
 from latency.files import sha256
 from latency.model_file import shown
-from mfagan.weights_header import read_header
+from mfagan.torch_file import is_torch_file, read_tensors, read_torch_file
+from mfagan.weights_header import Header, read_header
 
 FILE = "vgg19-dcbb9e9d.pth"
 URL = f"https://download.pytorch.org/models/{FILE}"
@@ -29,6 +30,7 @@ _GROUPS = ((2, 64), (2, 128), (4, 256), (4, 512), (4, 512))
 """Convolutions between two poolings, and their channels."""
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of ImageNet."""
+_FLOATS = ("F64", "F32", "F16", "BF16")
 
 
 def _layers() -> dict[str, tuple[str, tuple[int, int, int, int]]]:
@@ -140,18 +142,19 @@ def cache_folder() -> Path:
 def read_vgg19(path: Path) -> dict[str, Tensor]:
     """Return the 32 tensors of VGG19's convolutions by their published names.
 
-    A `.safetensors` file may hold the same; whatever belongs to the classifier is left out.
+    A `.safetensors` file may hold the same; of the classifier nothing is read.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it is something else, is not whole, or is not what its name says.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"the weights file of VGG19 '{path}' is not a file")
     try:
-        read = _read_safetensors if path.suffix.lower() == ".safetensors" else _read_pickle
-        tensors = read(path)
-        _check(tensors)
+        is_torch = is_torch_file(path)
+        _check_content(path)
+        tensors = _read_torch(path) if is_torch else _read_safetensors(path)
+        for name, tensor in tensors.items():
+            if not tensor.isfinite().all():
+                raise ValueError(f"its {name} is not of finite numbers")
     except ValueError as error:
         raise ValueError(
             f"'{path}' is not the weights file of VGG19 that torchvision publishes: {error}; "
@@ -160,15 +163,8 @@ def read_vgg19(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import safe_open
-
-    names = [name for name in read_header(path).tensors if name.startswith("features.")]
-    with safe_open(path, framework="pt") as file:
-        return {name: file.get_tensor(name) for name in names}
-
-
-def _read_pickle(path: Path) -> dict[str, Tensor]:
+def _check_content(path: Path) -> None:
+    """Refuse a web page, and what is not of the checksum in its name."""
     with path.open("rb") as file:
         start = file.read(512)
     if start.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"<"):
@@ -179,34 +175,36 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
         size = path.stat().st_size
         cut = f" (it has {size} of {SIZE} bytes)" if path.name == FILE and size < SIZE else ""
         raise ValueError(f"its SHA-256 begins with {found[:8]}, its name says {promised[1]}{cut}")
-    try:
-        # Files of 2017 are not zip archives and cannot be mapped.
-        mapped = start.startswith(b"PK")
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except Exception as error:  # a broken pickle raises anything
-        raise ValueError("it is no whole file of weights that torch can read") from error
-    if not isinstance(content, Mapping):
-        raise ValueError(f"it holds a {type(content).__name__}, not tensors by name")
-    return {
-        name: value
-        for name, value in content.items()
-        if isinstance(name, str) and name.startswith("features.")
-    }
 
 
-def _check(tensors: Mapping[str, object]) -> None:
-    """Refuse tensors that are not those of VGG19's convolutions."""
+def _read_torch(path: Path) -> dict[str, Tensor]:
+    found = read_torch_file(path)
+    return read_tensors(found, _names(found.header))
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import safe_open
+
+    names = _names(read_header(path))
+    with safe_open(path, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in names}
+
+
+def _names(header: Header) -> list[str]:
+    """Return the names of VGG19's tensors; refuse a file of other ones."""
     shapes: dict[str, tuple[int, ...]] = {}
     for name, weight in LAYERS.values():
         shapes |= {f"{name}.weight": weight, f"{name}.bias": weight[:1]}
     for name, shape in shapes.items():
-        tensor = tensors.get(name)
-        if not isinstance(tensor, Tensor):
+        stored = header.tensors.get(name)
+        if stored is None:
             raise ValueError(f"it lacks {name}")
-        if tensor.shape != shape:
-            there, right = ("x".join(map(str, each)) for each in (tensor.shape, shape))
+        if stored.shape != shape:
+            there, right = ("x".join(map(str, each)) for each in (stored.shape, shape))
             raise ValueError(f"its {name} is {there}, not {right}")
-        if not tensor.is_floating_point() or not tensor.isfinite().all():
-            raise ValueError(f"its {name} is not of finite numbers")
-    if others := sorted(tensors.keys() - shapes.keys()):
+        if stored.dtype not in _FLOATS:
+            raise ValueError(f"its {name} is of the type {stored.dtype}")
+    features = {name for name in header.tensors if name.startswith("features.")}
+    if others := sorted(features - shapes.keys()):
         raise ValueError(f"it holds {shown(others[0])} besides")
+    return list(shapes)

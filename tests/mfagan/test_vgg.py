@@ -1,5 +1,6 @@
 import hashlib
 import itertools
+import os
 
 import pytest
 import torch
@@ -100,8 +101,7 @@ def small(weights, **changes):
     [
         ({}, "it lacks features.2.weight"),
         ({"features_0_weight": torch.zeros(64, 3, 11, 11)}, "is 64x3x11x11, not 64x3x3x3"),
-        ({"features_0_bias": torch.full((64,), torch.nan)}, "is not of finite numbers"),
-        ({"features_0_bias": torch.zeros(64, dtype=torch.int64)}, "is not of finite numbers"),
+        ({"features_0_bias": torch.zeros(64, dtype=torch.int64)}, "is of the type I64"),
         ({"features_0_bias": "text"}, "it lacks features.0.bias"),
     ],
 )
@@ -113,6 +113,13 @@ def test_other_networks_are_refused(weights, tmp_path, changes, reason):
         read_vgg19(path)
     assert reason in str(caught.value)
     assert URL in str(caught.value)
+
+
+def test_damaged_numbers_are_refused(weights, tmp_path):
+    nan = torch.full((64,), torch.nan)
+    path = save(tmp_path / "nan.pth", weights | {"features.0.bias": nan})
+    with pytest.raises(ValueError, match=r"its features\.0\.bias is not of finite numbers"):
+        read_vgg19(path)
 
 
 def test_batch_normalization_is_refused(weights, tmp_path):
@@ -142,17 +149,17 @@ def test_broken_files_are_refused(weights, tmp_path, name, content):
     with pytest.raises(ValueError, match=r"' is not the weights file of VGG19 that") as caught:
         read_vgg19(path)
     assert "\n" not in str(caught.value)
-    if content == "page" and name.endswith(".pth"):
+    if content == "page":
         assert "it is a web page" in str(caught.value)
 
 
-def test_code_in_a_pickle_does_not_run(tmp_path):
+def test_code_in_a_pickle_does_not_run(weights, tmp_path):
     class Attack:
         def __reduce__(self):
-            return (tmp_path / "harm").write_text, ("done",)
+            return os.mkdir, (str(tmp_path / "harm"),)
 
-    path = save(tmp_path / "vgg19.pth", {"features.0.weight": Attack()})
-    with pytest.raises(ValueError, match="no whole file of weights that torch can read"):
+    path = save(tmp_path / "vgg19.pth", small(weights, features_0_bias=Attack()))
+    with pytest.raises(ValueError, match=r"it lacks features\.0\.bias"):
         read_vgg19(path)
     assert not (tmp_path / "harm").exists()
 
