@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from latency.progress import Progress
-from mfagan.photo_folders import collecting, first_few, refuse_bad
+from mfagan.bad_photos import collecting, first_few, refuse_bad
+from mfagan.paired import check_lr_size
 from mfagan.photo_headers import Header, read_header
 from mfagan.picture import read_picture, reduce_to_8_bits
 from mfagan.resize import crop_to_multiple
@@ -205,24 +206,6 @@ class PhotoFiles:
                 raise ValueError(f"'{self.lr_files[index]}' is smaller than when the run began")
             lr = small[:rows, :columns]
         return Photo(crop_to_multiple(hr, self.scale), lr)
-
-
-def check_lr_size(file: Path, header: Header, lr_file: Path, scale: int) -> None:
-    """Check that a photograph and its LR image belong together.
-
-    The LR image has as many rows and columns as the photograph has whole multiples of the scale,
-    or one more where something is left over (MATLAB rounds up): that one is cut off.
-
-    Raises:
-        ValueError: it has others.
-    """
-    small = read_header(lr_file)
-    sides = zip((small.height, small.width), (header.height, header.width), strict=True)
-    if any(lr not in (hr // scale, -(-hr // scale)) for lr, hr in sides):
-        raise ValueError(
-            f"'{lr_file}' is {small.width}x{small.height}, but 1/{scale} of '{file}' is "
-            f"{header.width // scale}x{header.height // scale}"
-        )
 
 
 def _read(file: Path) -> tuple[Image, str]:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from latency.commandline import FailureError
+from mfagan.bad_photos import collecting, refuse_bad
+from mfagan.degradation import LEAST_SIZE
 from mfagan.images import list_images
 from mfagan.metrics import check_measurable
+from mfagan.paired import check_lr_size, make_lr
+from mfagan.photo_headers import read_header
 from mfagan.picture import read_picture, reduce_to_8_bits
-from mfagan.resize import crop_to_multiple, downscale
+from mfagan.resize import crop_to_multiple
 
 if TYPE_CHECKING:
     from mfagan.images import Image
@@ -25,8 +27,6 @@ VALIDATION_SHARE = 10
 VALIDATION_SIZE = 512
 """Validation photographs are cropped at the centre to at most so many HR pixels a side."""
 VALIDATION_COUNT = 8
-_NAMED = 3
-"""So many bad photographs are named; the others are counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,63 +82,54 @@ def refuse_nested(out: Path, *folders: Path) -> None:
             )
 
 
-def validation_pairs(files: Sequence[Path], scale: int) -> list[tuple[Image, Image]]:
+def validation_pairs(
+    files: Sequence[Path],
+    scale: int,
+    *,
+    lr_files: Sequence[Path] | None = None,
+    degradation: str = "bicubic",
+) -> list[tuple[Image, Image]]:
     """Return (LR, HR) pairs of uint8 RGB images: the centre of up to eight photographs.
 
+    Args:
+        files: photographs.
+        scale: HR pixels per LR pixel.
+        lr_files: their LR images, in the same order; None when LR is made from the photographs.
+        degradation: how it is made: `bicubic`, or `real`, which is drawn once for each photograph.
+
     Raises:
-        ValueError: photographs cannot be read, are too small, or flat.
+        ValueError: photographs cannot be read, are too small, flat, or of another size than their
+            LR images.
     """
     used, pairs = files[:VALIDATION_COUNT], []
     bad: dict[Path, str] = {}
-    for file in used:
+    for index, file in enumerate(used):
         with collecting(file, bad):
-            pairs.append(_validation_pair(file, scale))
+            lr_file = None if lr_files is None else lr_files[index]
+            pairs.append(_validation_pair(file, lr_file, scale, degradation))
     refuse_bad(bad, len(used), "photographs for validation")
     return pairs
 
 
-def _validation_pair(file: Path, scale: int) -> tuple[Image, Image]:
+def _validation_pair(
+    file: Path, lr_file: Path | None, scale: int, degradation: str
+) -> tuple[Image, Image]:
     image = reduce_to_8_bits(read_picture(file).pixels)
     height, width = (min(n, VALIDATION_SIZE) for n in image.shape[:2])
     top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+    if lr_file is not None:  # whose pixels begin at multiples of the scale
+        top, left = top - top % scale, left - left % scale
     centre = image[top : top + height, left : left + width]
     truth = np.ascontiguousarray(crop_to_multiple(centre, scale))
-    if min(truth.shape[:2]) <= 2 * scale:
+    least = LEAST_SIZE if degradation == "real" else 3
+    if min(truth.shape[:2]) < least * scale:
         raise ValueError(f"'{file}' is too small to validate on")
-    lr = downscale(truth, scale)
+    if lr_file is None:
+        lr = make_lr(truth, scale, degradation, file)
+    else:
+        check_lr_size(file, read_header(file), lr_file, scale)
+        small = reduce_to_8_bits(read_picture(lr_file).pixels)
+        rows, columns = truth.shape[0] // scale, truth.shape[1] // scale
+        lr = small[top // scale :, left // scale :][:rows, :columns]
     check_measurable(str(file), lr, truth, scale)
-    return lr, truth
-
-
-@contextlib.contextmanager
-def collecting(file: Path, bad: dict[Path, str]) -> Iterator[None]:
-    """Collect why a photograph cannot be used, one sentence, instead of raising."""
-    try:
-        yield
-    except OSError as error:
-        bad[file] = f"'{file}': {error.strerror}" if error.strerror else str(error)
-    except (ValueError, FailureError) as error:
-        bad[file] = str(error)
-
-
-def refuse_bad(bad: dict[Path, str], count: int, what: str) -> None:
-    """Raise one error for all photographs that cannot be used.
-
-    Args:
-        bad: why, by file.
-        count: of all photographs.
-        what: they are, e.g. `photographs`.
-
-    Raises:
-        ValueError: there is one.
-    """
-    if bad:
-        noun = f"{len(bad)} of {count} {what} cannot be used: "
-        raise ValueError(noun + first_few(list(bad.values())))
-
-
-def first_few(clauses: list[str]) -> str:
-    """Return the first few clauses, and how many more there are."""
-    more = len(clauses) - _NAMED
-    named = "; ".join(clauses[:_NAMED])
-    return named + (f"; and {more} more" if more > 0 else "")
+    return np.ascontiguousarray(lr), truth
