@@ -26,6 +26,7 @@ def conv(layer: nn.Module, x: Tensor, out_channels: int) -> Tensor:
     assert isinstance(layer, nn.Conv2d)
     if x.shape[1] == layer.in_channels and out_channels == layer.out_channels:
         return layer(x)
+    assert type(layer) is nn.Conv2d  # of another kind, the weight may not be all of the kernel
     assert layer.bias is not None
     assert isinstance(layer.padding, tuple)
     weight = layer.weight[:out_channels, : x.shape[1]]
