@@ -35,7 +35,8 @@ def streaming():
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"cache_bytes": 1 << 20}, {"fixed": 7, "cache_bytes": 3 * SIZE}, {"degradation": "real"}]
+    "options",
+    [{}, {"cache_bytes": 1 << 20}, {"fixed": 7, "cache_bytes": 3 * SIZE}, {"degradation": "real"}],
 )
 def test_a_stream_gives_what_draw_gives_from_any_step_on(photos, options):
     drawing = crops(photos, **options)
