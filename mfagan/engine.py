@@ -6,9 +6,7 @@ first one alone writes, validates and shows, which the folder and `Recorder` see
 
 from __future__ import annotations
 
-import dataclasses
 import math
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +23,7 @@ from mfagan.config import ScheduleConfig, TrainConfig
 from mfagan.earlier_settings import changed_settings
 from mfagan.ema import AveragedWeights
 from mfagan.generator import Generator
-from mfagan.photos import Crops, PhotoCrops
+from mfagan.photos import PhotoCrops
 from mfagan.recorder import Recorder, shown
 from mfagan.rrdb import RRDBNet
 from mfagan.run_folder import RunFolder
@@ -35,6 +33,7 @@ from mfagan.stopping import Stop
 from mfagan.trainer_state import load_optimizer
 
 if TYPE_CHECKING:
+    from mfagan.crop_stream import CropStream
     from mfagan.images import Image
 
 MAX_SKIPPED = 10
@@ -80,22 +79,21 @@ def train_stage(stage: Stage, steps: int, about: About, place: Workplace) -> Pat
     if place.config.run.compile == "on":
         compile_networks(stage)  # not before: the copy of the averaged weights stays as it is
     recorder = Recorder(stage, averaged, about, place.folder, place.config, place.validation, state)
+    share = processes.rank(), processes.world_size()
     with (
         stop.deferred(),
+        place.crops.stream(stage.name, done, stage.batches, end=steps, share=share) as stream,
         Progress(
             stage.name, steps, initial=done, silent=place.silent or not place.folder.writes
         ) as progress,
     ):
         for step in range(done, steps):
             _set_learning_rate(stage, learning_rate(stage.learning_rate, step, steps, schedule))
-            asked = time.monotonic()
-            batch = _batch(place, stage, step)
-            recorder.waited(time.monotonic() - asked)
-            figures = stage.step(batch, step)
+            figures = stage.step(_batch(stream, stage, step), step)
             if is_finite(figures):
                 averaged.update(step)
             last = step + 1 == steps
-            recorder.record(step + 1, figures, flush=last)
+            recorder.record(step + 1, figures, waited=stream.waited, flush=last)
             progress.update(recorder.health())
             if recorder.skipped_in_a_row == MAX_SKIPPED:
                 raise FailureError(_diverged(stage.name, step, recorder, place.folder))
@@ -206,30 +204,9 @@ def _tensors(stage: Stage, averaged: _Networks) -> Iterator[torch.Tensor]:
         yield from network.state_dict().values()
 
 
-def _batch(place: Workplace, stage: Stage, step: int) -> Batch:
-    """Return this process's share of a step's crops."""
-    crops = place.crops.draw(stage.name, step, stage.batches)
-    return Batch.of(share(crops, stage.batches), place.device)
-
-
-def share(crops: Crops, batches: int) -> Crops:
-    """Return what this process works on of a step's crops: as much of each batch as the others.
-
-    Its parts, in the order of the processes, are the batch that one process alone would get.
-    """
-    world, rank = processes.world_size(), processes.rank()
-    if world == 1:
-        return crops
-    size = len(crops.lr) // batches
-    each = size // world
-    rows = [b * size + rank * each + k for b in range(batches) for k in range(each)]
-    return dataclasses.replace(
-        crops,
-        lr=crops.lr[rows],
-        hr=crops.hr[rows],
-        samples=crops.samples[rows],
-        places=tuple(crops.places[row] for row in rows),
-    )
+def _batch(stream: CropStream, stage: Stage, _step: int) -> Batch:
+    """Return this process's share of the next step's crops."""
+    return Batch.of(next(stream), next(stage.generator.parameters()).device)
 
 
 def _set_learning_rate(stage: Stage, rate: float) -> None:

@@ -18,6 +18,7 @@ from mfagan.ema import AveragedWeights
 from mfagan.evaluation import mean_psnr_y, restore
 from mfagan.generator import Generator
 from mfagan.images import write_image
+from mfagan.reparameterization import plain
 from mfagan.rrdb import RRDBNet
 from mfagan.run_folder import RunFolder
 from mfagan.stages import Figures, Stage, is_finite
@@ -79,6 +80,7 @@ class Recorder:
         self._quality: dict[str, float] = dict(state.get("quality", {}))
         """Of the last validation."""
         self._waited: float = state.get("data_seconds", 0.0)
+        self._waited_before = 0.0
         self._speed = ""
         """Share of the time that went into waiting for data, for a user."""
         # As if the work before the stop had been done just now.
@@ -101,17 +103,24 @@ class Recorder:
             "data_seconds": self._waited,
         }
 
-    def waited(self, seconds: float) -> None:
-        """Count the time that a step waited for its data."""
-        self._waited += seconds
-
     def rate(self) -> float:
         """Return the learning rate in force."""
         optimizer = next(iter(self._stage.optimizers.values()))  # all have the same
         return float(optimizer.param_groups[0]["lr"])
 
-    def record(self, step: int, figures: Figures, *, flush: bool) -> None:
-        """Collect a step's figures; write their mean every so often."""
+    def record(self, step: int, figures: Figures, *, waited: float, flush: bool) -> None:
+        """Collect a step's figures, of all processes; write their mean every so often.
+
+        Args:
+            step: done now.
+            figures: of it, in this process; what is not finite is so in every process.
+            waited: seconds that the work has waited for data since this process began the stage.
+            flush: write now.
+        """
+        self._waited += waited - self._waited_before
+        self._waited_before = waited
+        if is_finite(figures):
+            figures = dict(zip(figures, processes.mean(list(figures.values())), strict=True))
         self.last = figures
         if is_finite(figures):
             self._metrics = {}
@@ -124,9 +133,9 @@ class Recorder:
             return
         # Not every step has a second pass, and so not every figure.
         names = {name: None for figures in self._window for name in figures}
-        means = [float(np.mean([f[n] for f in self._window if n in f])) for n in names]
-        mean = dict(zip(names, processes.mean(means), strict=True))
+        mean = {n: float(np.mean([f[n] for f in self._window if n in f])) for n in names}
         wall, cpu = self._now()
+        (cpu_seconds,) = processes.mean([cpu - self._clock[1]])
         seconds = wall - self._clock[0]
         self._speed = f"data {self._waited / seconds:.0%}" if seconds > 0 else ""
         line = {
@@ -136,7 +145,7 @@ class Recorder:
             **mean,
             "skipped": self._skipped,
             "seconds": seconds,
-            "cpu_seconds": cpu - self._clock[1],
+            "cpu_seconds": cpu_seconds * processes.world_size(),
             "data_seconds": self._waited,
         }
         self._folder.append_metrics(line)
@@ -163,7 +172,7 @@ class Recorder:
         """Measure the averaged network on the validation photographs, and show a detail of one."""
         if not self._folder.writes:
             return
-        network, scale = self._averaged.network, self._config.data.scale
+        network, scale = plain(self._averaged.network), self._config.data.scale
         name = f"psnr_y_crop{scale}"
         self._metrics = {name: mean_psnr_y(network, self._validation, scale)}
         self._quality = self._metrics
@@ -183,7 +192,7 @@ class Recorder:
         # Weights in the middle of a run of bad steps must not push the good ones out.
         if self.skipped_in_a_row == 0:
             self._folder.write_weights(
-                self._checkpoint(step), self._averaged.network, self._describe(step)
+                self._checkpoint(step), plain(self._averaged.network), self._describe(step)
             )
             quality = next(iter(self._metrics.values()), -math.inf)
             if quality > self._best.get("quality", -math.inf):
@@ -218,13 +227,14 @@ class Recorder:
             companion = dataclasses.replace(companion, stage=self._stage.name, step=steps)
             file = self._folder.weights(f"{self._stage.name}-{name}")
             self._folder.write_weights(file, self._stage.networks[name], companion)
-        self._folder.write_weights(path, self._averaged.network, self._describe(steps))
+        network = plain(self._averaged.network)
+        self._folder.write_weights(path, network, self._describe(steps))
         self._folder.clear_state()
         return path
 
     def _picture(self, lr: Image, hr: Image) -> Image:
         """Return LR by nearest neighbour, SR and HR side by side."""
-        sr = restore(self._averaged.network, lr)
+        sr = restore(plain(self._averaged.network), lr)
         nearest = lr.repeat(self._config.data.scale, 0).repeat(self._config.data.scale, 1)
         return np.concatenate((nearest, sr, hr), 1)
 

@@ -2,39 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+import html
+import platform
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from latency.commandline import version
+from mfagan import processes
 from mfagan.images import read_image
 from mfagan.page import chart, data_uri, heading, page, table
+from mfagan.resources import shown_time
 from mfagan.run_folder import RunFolder, read_metrics
 
-_NOT_CURVES = {"stage", "step", "skipped", "seconds", "cpu_seconds"}
+if TYPE_CHECKING:
+    import torch
+
+    from mfagan.images import Image
+
+_NOT_CURVES = {"stage", "step", "skipped", "seconds", "cpu_seconds", "data_seconds"}
 
 
-def write_training_report(folder: RunFolder, figures: dict[str, Any]) -> None:
-    """Write `report.html` of a run folder from its metrics, samples and final figures."""
+def write_training_report(
+    folder: RunFolder, figures: dict[str, Any], device: torch.device | None = None
+) -> None:
+    """Write `report.html` of a run folder from its metrics, samples and final figures.
+
+    Args:
+        folder: of the run.
+        figures: as `summary.json` has them.
+        device: where it was trained, for the table of what it ran on.
+    """
     from latency.files import write_text
 
+    metrics = list(read_metrics(folder.metrics))
     sections = [
         heading("Stages"),
-        _stages(figures["stages"]),
-        *training_curves(read_metrics(folder.metrics)),
+        _stages(figures["stages"], metrics),
+        *_wrong(metrics),
+        *training_curves(metrics),
+        heading("Samples", "LR by nearest neighbour | SR | HR, at the end of each stage"),
     ]
-    sections.append(heading("Samples", "LR by nearest neighbour | SR | HR"))
-    for file in sorted(folder.samples.glob("*.png")):
-        picture = data_uri(read_image(file))
-        sections.append(f'<p>{file.stem}<br><img src="{picture}" style="max-width:100%"></p>')
+    for stage in figures["stages"]:
+        sections += _samples(folder, stage)
+    sections += [heading("Environment"), _environment(device)]
+    settings = folder.config.read_text(encoding="utf-8")
+    sections += [heading("Configuration"), f"<pre>{html.escape(settings)}</pre>"]
     write_text(folder.report, page(f"Training run {folder.path.name}", sections))
 
 
 def training_curves(metrics: Iterable[Mapping[str, Any]]) -> list[str]:
     """Return one section per stage with a chart per figure of its lines of metrics."""
     curves: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    steps: dict[str, int] = {}
     for line in metrics:
         stage = curves.setdefault(line["stage"], {})
-        for name in line.keys() - _NOT_CURVES:
-            stage.setdefault(name, []).append((line["step"], line[name]))
+        found = {name: line[name] for name in line.keys() - _NOT_CURVES}
+        if line.get("seconds"):
+            since = line["step"] - steps.get(line["stage"], 0)
+            steps[line["stage"]] = line["step"]
+            found["steps per second"] = since / line["seconds"]
+            if "data_seconds" in line:
+                found["share of time waiting for data"] = line["data_seconds"] / line["seconds"]
+        for name, value in found.items():
+            stage.setdefault(name, []).append((line["step"], value))
     sections = []
     for name, figures in curves.items():
         charts = [chart(n, {n: points}, "step", n) for n, points in sorted(figures.items())]
@@ -42,9 +74,87 @@ def training_curves(metrics: Iterable[Mapping[str, Any]]) -> list[str]:
     return sections
 
 
-def _stages(stages: dict[str, dict[str, Any]]) -> str:
+def _stages(stages: dict[str, dict[str, Any]], metrics: list[dict[str, Any]]) -> str:
     rows = []
     for name, stage in stages.items():
+        lines = [line for line in metrics if line["stage"] == name and "seconds" in line]
+        took = sum(line["seconds"] for line in lines)
+        waited = sum(line.get("data_seconds", 0.0) for line in lines)
         quality = ", ".join(f"{k} {v:.2f} dB" for k, v in stage.items() if k.startswith("psnr"))
-        rows.append((name, stage["architecture"], stage["steps"], quality, stage["file"]))
-    return table(("stage", "architecture", "steps", "validation", "weights"), rows)
+        rows.append(
+            (
+                name,
+                stage["architecture"],
+                stage["steps"],
+                shown_time(took) if lines else "",
+                f"{waited / took:.1%}" if took else "",
+                lines[-1]["skipped"] if lines else "",
+                quality,
+                stage["file"],
+            )
+        )
+    header = ("stage", "architecture", "steps", "time", "waiting for data", "skipped steps")
+    return table((*header, "validation", "weights"), rows)
+
+
+def _wrong(metrics: list[dict[str, Any]]) -> Iterator[str]:
+    """Yield what went wrong: where steps were skipped, because something was not finite."""
+    rows, before, last = [], 0, ("", 0)
+    for line in metrics:
+        if "skipped" not in line:
+            continue
+        if line["stage"] != last[0]:
+            before, last = 0, (line["stage"], 0)
+        if line["skipped"] > before:
+            where = f"{last[1] + 1} to {line['step']}"
+            rows.append((line["stage"], where, line["skipped"] - before, line["learning_rate"]))
+        before, last = line["skipped"], (line["stage"], line["step"])
+    if rows:
+        yield heading(
+            "What went wrong",
+            "Steps that were skipped because a loss or a gradient was not finite.",
+        )
+        header = ("stage", "between steps", "skipped", "learning rate")
+        yield table(header, [(*row[:3], f"{row[3]:.3g}") for row in rows])
+
+
+def _samples(folder: RunFolder, stage: str) -> Iterator[str]:
+    """Yield the picture of a finished stage, and what became of a detail on the way."""
+    final = folder.samples / f"{stage}.png"
+    if final.is_file():
+        yield f"<p>{stage}<br>{_img(read_image(final))}</p>"
+    details = []
+    for step, file in folder.stage_samples(stage):
+        low, detail, high = np.split(read_image(file), 3, axis=1)
+        details.append((f"step {step}", detail))
+    if details:
+        shown = [("LR", low), *details, ("HR", high)]
+        figures = "".join(
+            f"<figure>{_img(image)}<figcaption>{name}</figcaption></figure>"
+            for name, image in shown
+        )
+        yield f'<p>{stage}, a detail on the way</p><div class="charts">{figures}</div>'
+
+
+def _img(image: Image) -> str:
+    return f'<img src="{data_uri(image)}" style="max-width:100%" alt="">'
+
+
+def _environment(device: torch.device | None) -> str:
+    """Return what a run was finished on."""
+    import torch
+
+    where = platform.processor() or platform.machine()
+    if device is not None and device.type == "cuda":
+        where = torch.cuda.get_device_name(device)
+    rows = [
+        ("device", f"{device.type}: {where}" if device else where),
+        ("CPU threads", torch.get_num_threads()),
+        ("processes", processes.world_size()),
+        ("mfagan", version()),
+        ("torch", torch.__version__),
+        ("NumPy", np.__version__),
+        ("Python", platform.python_version()),
+        ("system", platform.platform()),
+    ]
+    return table(("", "when it was finished"), rows)

@@ -1,12 +1,10 @@
 import dataclasses
 import math
 
-import numpy as np
 import pytest
 
-from mfagan import engine, processes
+from mfagan import engine
 from mfagan.config import resolve
-from mfagan.photos import Crops, Place
 
 
 def schedule(**values):
@@ -48,9 +46,7 @@ def test_multistep_is_esrgans():
 @pytest.mark.parametrize("share", [0.1, 0.3, 0.55, 0.7, 0.9])
 def test_a_milestone_is_met_at_its_own_step(share):
     """0.55 x 100 is 55.000000000000007."""
-    values = schedule(
-        lr_schedule="multistep", lr_milestones=(share,), lr_decay=0.1, warmup_steps=0
-    )
+    values = schedule(lr_schedule="multistep", lr_milestones=(share,), lr_decay=0.1, warmup_steps=0)
     rates = [engine.learning_rate(1.0, step, 100, values) for step in range(100)]
     assert [rate == 1.0 for rate in rates].index(False) == round(100 * share)
     assert rates[-1] == pytest.approx(0.1)
@@ -66,32 +62,3 @@ def test_every_schedule_rises_linearly(name):
         assert engine.learning_rate(1.0, step, 100, rising) == pytest.approx(share * flat)
     if name == "constant":
         assert engine.learning_rate(1.0, 99, 100, rising) == 1.0
-
-
-@pytest.mark.parametrize(("batches", "world"), [(1, 2), (2, 2), (2, 3)])
-def test_the_shares_are_the_batches(monkeypatch, batches, world):
-    """Each process gets as much of each batch; in order they are what one process would get."""
-    size = 6
-    count = size * batches
-    rng = np.random.default_rng(0)
-    whole = Crops(
-        lr=rng.random((count, 3, 2, 2), np.float32),
-        hr=rng.random((count, 3, 4, 4), np.float32),
-        samples=np.arange(count),
-        places=tuple(Place(n, n, 0, 0, False) for n in range(count)),
-        epoch=5,
-    )
-    shares = []
-    monkeypatch.setattr(processes, "world_size", lambda: world)
-    for rank in range(world):
-        monkeypatch.setattr(processes, "rank", lambda rank=rank: rank)
-        shares.append(engine.share(whole, batches))
-    each = size // world
-    for b in range(batches):
-        parts = [part.samples[b * each : (b + 1) * each] for part in shares]
-        assert np.concatenate(parts).tolist() == list(range(b * size, (b + 1) * size))
-    for part in shares:
-        assert part.epoch == 5
-        assert [place.photo for place in part.places] == part.samples.tolist()
-        assert np.array_equal(part.lr, whole.lr[part.samples])
-        assert np.array_equal(part.hr, whole.hr[part.samples])
