@@ -19,6 +19,7 @@ from latency.commandline import nearest
 FORMAT = 1
 """Of a run folder and its config.toml; a folder without the number is of the first."""
 NO_TEACHER = "none"
+AUTO = "auto"
 LARGEST = 10**12
 """Of a number without a limit of its own."""
 MOST_ENTRIES = 32
@@ -88,23 +89,25 @@ class NetworkConfig:
         (0, 1), "the supernet's extra branches per module: 0 none, 1 half, 2 quarter resolution"
     )
     teacher: str = option(
-        "rrdb_x4_w32_b2_g16", "teacher: an rrdb architecture trained first, or a weights file"
+        "rrdb_x4_w32_b6_g16",
+        "an rrdb architecture that is trained first, a weights file (.safetensors, or a published "
+        ".pth of ESRGAN or Real-ESRGAN), or none",
     )
     discriminator: str = option(
         "patchgan_n3_f16",
         "PatchGAN: patchgan_n{layers}_f{features}, or ESRGAN's: vgg_s{HR pixels}_f{features}",
     )
     teacher_discriminator: str = option(
-        "patchgan_n3_f64",
-        "the teacher's discriminator, from which the other one is distilled; none: no distillation "
-        "of D",
+        "auto",
+        "the teacher's, from which D is distilled: a PatchGAN of as many layers, or a weights "
+        "file; auto takes 64 features; none: no distillation of D",
     )
     start: str = option("", "weights file that the generator starts from, instead of chance")
-    reparameterize: int = option(
-        0,
-        "extra linear branches beside every 3x3 convolution of one --architecture, so many times "
-        "its channels wide, folded into it in every file; 0: none",
-        least=0, most=8, bare=2,
+    reparameterize: float = option(
+        0.0,
+        "gain of extra linear branches beside every 3x3 convolution of one --architecture, folded "
+        "into it in every file (3 when no number is given); 0: none",
+        least=0, most=100, bare=3.0,
     )  # fmt: skip
 
 

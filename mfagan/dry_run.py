@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from latency.commandline import FailureError
 from mfagan.config import TrainConfig
+from mfagan.distributed import world
 from mfagan.estimate import StageEstimate, measure_stage
 from mfagan.plan import Plan
 from mfagan.resources import check_writable_folder
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from mfagan.images import Image
     from mfagan.preparation import Networks
     from mfagan.stages import Stage
+    from mfagan.teachers import Teachers
 
 _LOG_LINE = 500
 """Bytes of one line of figures in metrics.jsonl and in the report's curves."""
@@ -41,11 +43,14 @@ def plan_training(
     """
     import torch
 
+    from mfagan.compilation import check_compiler
     from mfagan.existing_run import holds_another_run, is_finished
-    from mfagan.preparation import new_networks, open_data, resolve_precision
+    from mfagan.preparation import new_networks, open_data, resolve_auto
     from mfagan.run_inputs import describe_inputs
 
-    config = resolve_precision(config, device)
+    config = resolve_auto(config, device)
+    if config.run.compile == "on":
+        check_compiler(device)
     anew = _check_folder(out, config, force=force)
     if tensorboard and importlib.util.find_spec("tensorboard") is None:
         raise FailureError("--tensorboard needs a package: pip install 'mfagan[tensorboard]'")
@@ -57,7 +62,9 @@ def plan_training(
     torch.manual_seed(config.run.seed)
     networks = new_networks(config, None if anew else out)
     data = open_data(config, out)
-    inputs = describe_inputs(config.data, data.split, networks.teacher_file)
+    data.crops.batch //= world()  # the share of one process is measured
+    files = networks.teacher_file, networks.teacher_discriminator_file
+    inputs = describe_inputs(config.data, data.split, *files)
     anew = anew or holds_another_run(out, config, inputs, force=force)
     data.crops.check(silent=silent)
     measured = tuple(
@@ -78,7 +85,7 @@ def plan_training(
         out=out,
         device=device.type,
         stages=measured,
-        extra_bytes=_extra_bytes(config, measured, data.validation, networks.teacher_file),
+        extra_bytes=_extra_bytes(config, measured, data.validation, files),
         photographs_bytes=data.crops.cached_bytes,
     )
 
@@ -88,31 +95,49 @@ Planned = tuple["Stage", "About", int]
 
 def _stages(networks: Networks, config: TrainConfig, device: torch.device) -> Iterator[Planned]:
     """Yield the stages of a run, as training makes them, with the steps of each."""
-    from mfagan.checkpoint import About, build_network
-    from mfagan.preparation import load_teacher
-    from mfagan.rrdb import RRDBNet
     from mfagan.stage_runs import gan_stage, pixel_stage
 
     schedule, generator = config.schedule, networks.generator
-    teacher: RRDBNet | None = None
-    if networks.teacher_file is not None:
-        teacher = load_teacher(networks.teacher_file)
-    elif networks.teacher is not None:
-        built = build_network(networks.teacher)
-        assert isinstance(built, RRDBNet)
-        teacher = built
-        about = About(kind="teacher", architecture=str(networks.teacher))
-        rate = schedule.teacher_lr
-        steps = schedule.teacher_steps
-        yield pixel_stage("teacher", teacher, rate, steps, config, device), about, steps
-    rate = schedule.pixel_lr
-    steps = schedule.pixel_steps
-    yield pixel_stage("pixel", generator, rate, steps, config, device), networks.about, steps
-    if schedule.gan_steps:
-        critic = networks.discriminator
-        steps = schedule.gan_steps
-        gan = gan_stage("gan", generator, teacher, critic, steps, config, device)
+    teachers: list[Teachers] = []
+    yield from _teacher_stages(networks, config, device, teachers)
+    if steps := schedule.pixel_steps:
+        rate = schedule.pixel_lr
+        yield pixel_stage("pixel", generator, rate, steps, config, device), networks.about, steps
+    if steps := schedule.gan_steps:
+        critic, taught_by = networks.discriminator, teachers[0] if teachers else None
+        gan = gan_stage("gan", generator, taught_by, critic, steps, config, device)
         yield gan, networks.about, steps
+
+
+def _teacher_stages(
+    networks: Networks, config: TrainConfig, device: torch.device, found: list[Teachers]
+) -> Iterator[Planned]:
+    """Yield the stages of the teachers, and put these into `found` for the student's."""
+    from mfagan.checkpoint import About
+    from mfagan.discriminator import PatchDiscriminator
+    from mfagan.rrdb import RRDBNet
+    from mfagan.stage_runs import critic_stage, gan_stage, pixel_stage
+    from mfagan.teachers import Teachers, load_teacher, load_teacher_discriminator
+
+    if networks.teacher is None:
+        return
+    schedule, given = config.schedule, networks.teacher_file
+    about = About(kind="teacher", architecture=str(networks.teacher))
+    teacher = RRDBNet(networks.teacher) if given is None else load_teacher(given)
+    if given is None:
+        rate, steps = schedule.teacher_lr, schedule.teacher_steps
+        yield pixel_stage("teacher", teacher, rate, steps, config, device), about, steps
+    critic, steps = None, schedule.teacher_gan_steps
+    if networks.teacher_discriminator_file is not None:
+        critic = load_teacher_discriminator(networks.teacher_discriminator_file)
+    elif networks.teacher_discriminator is not None:
+        critic = PatchDiscriminator(networks.teacher_discriminator)
+        name = "teacher-gan"
+        if given is None:
+            yield gan_stage(name, teacher, None, critic, steps, config, device), about, steps
+        else:
+            yield critic_stage(name, teacher, critic, config, device), about, steps
+    found.append(Teachers(generator=teacher, discriminator=critic))
 
 
 def _check_folder(out: Path, config: TrainConfig, *, force: bool) -> bool:
@@ -137,17 +162,18 @@ def _extra_bytes(
     config: TrainConfig,
     stages: Sequence[StageEstimate],
     validation: Sequence[tuple[Image, Image]],
-    teacher: Path | None,
+    copied: Sequence[Path | None],
 ) -> int:
-    """Return the bytes of what no stage weighs: a teacher's copy, figures, pictures."""
+    """Return the bytes of what no stage weighs: copies of teachers, figures, pictures."""
     from mfagan.recorder import LOG_EVERY
 
     picture = 3 * validation[0][1].nbytes // 2  # a PNG of a photograph has half of its bytes
     schedule = config.schedule
+    names = {stage.name for stage in stages}
     steps = schedule.pixel_steps + schedule.gan_steps
-    if any(stage.name == "teacher" for stage in stages):
-        steps += schedule.teacher_steps
+    steps += schedule.teacher_steps * ("teacher" in names)
+    steps += schedule.teacher_gan_steps * ("teacher-gan" in names)
     lines = steps // LOG_EVERY + steps // schedule.validate_every
     # The report holds the pictures a second time, as text.
     figures = lines * _LOG_LINE + len(stages) * picture * 7 // 3
-    return figures + (teacher.stat().st_size if teacher else 0)
+    return figures + sum(file.stat().st_size for file in copied if file)

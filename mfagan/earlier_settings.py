@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mfagan.checkpoint import is_weights_file, read_about
 from mfagan.config import TrainConfig, differences, resolve
 
-STAGES = ("teacher", "pixel", "gan", "finetune")
+STAGES = ("teacher", "teacher-gan", "pixel", "gan", "finetune")
 _FREE = {"data.data", "data.cache_mib"}
 """Photographs may move (`data.json` knows them), and a cache changes no figure."""
 
@@ -31,9 +32,9 @@ def changed_settings(config: TrainConfig, earlier: object) -> list[str]:
     free = set(_FREE)
     if config.data.validation and before.data.validation:
         free.add("data.validation")
-    teachers = (config.network.teacher, before.network.teacher)
-    if all(text.endswith(".safetensors") for text in teachers):
-        free.add("network.teacher")  # its bytes are compared, by `data.json`
+    for key in ("teacher", "teacher_discriminator"):
+        if all(is_weights_file(getattr(each.network, key)) for each in (config, before)):
+            free.add(f"network.{key}")  # its bytes are compared, by `data.json`
     texts = differences(config, before)
     return [text for text in texts if text.partition(":")[0] not in free]
 
@@ -43,13 +44,11 @@ def changed_since_stage(folder: Path, config: TrainConfig) -> tuple[str, list[st
 
     Weights that cannot be read are left to the stage, which says what to do with them.
     """
-    from mfagan.checkpoint import read_about
-
     for stage in STAGES:
         file = folder / f"{stage}.safetensors"
         if not file.is_file():
             continue
-        if stage == "teacher" and config.network.teacher.endswith(".safetensors"):
+        if stage == "teacher" and is_weights_file(config.network.teacher):
             continue  # a copy, of another run
         try:
             about = read_about(file)

@@ -211,6 +211,7 @@ def _file_sizes(
     from safetensors.torch import save
 
     from mfagan.config import to_values
+    from mfagan.reparameterization import plain
 
     def size(network: torch.nn.Module, about: About) -> int:
         tensors = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
@@ -224,7 +225,7 @@ def _file_sizes(
         metrics={name: 100 / 3, f"{name}_smallest": 100 / 3},
         configuration=to_values(config),
     )
-    weights = size(network, about)
+    weights = size(plain(network), about)
     companions = [
         size(stage.networks[key], dataclasses.replace(each, stage=stage.name))
         for key, each in stage.companions.items()

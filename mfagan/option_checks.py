@@ -5,19 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from mfagan.checkpoint import is_weights_file
 from mfagan.config import NO_TEACHER, TrainConfig, Values
 
 _SPACE = {"widths", "modules", "convolutions", "branches", "inplace_weight"}
-_DISTILLATION = {"output_weight", "feature_weight"}
+_CRITIC_DISTILLATION = {"logit_weight", "critic_feature_weight", "critic_weight"}
+_DISTILLATION = {"output_weight", "feature_weight"} | _CRITIC_DISTILLATION
 _TEACHER = {"teacher_steps", "teacher_lr"}
-_ADVERSARIAL = {
-    "teacher",
-    "discriminator",
+_TEACHER_DISCRIMINATOR = {"teacher_gan_steps", "teacher_discriminator"}
+_LOSSES = {
     "gan_lr",
     "pixel_weight",
     "adversarial_weight",
-    "generator_optimizer",
+    "gan_loss",
+    "perceptual",
+    "perceptual_weight",
+    "perceptual_file",
 }
+_ADVERSARIAL = {"discriminator", "generator_optimizer"} | _LOSSES
+"""Of the student's adversarial stage; the losses are of the teacher's too."""
 _ASCENT = {"sam", "asam", "wsam", "esam"}
 _RANDOM = {"rwp", "arwp", "mrwp", "marwp"}
 _PAIRS = {"mrwp", "marwp"}
@@ -40,6 +46,7 @@ _METHODS = {
     "mesa_decay": {"mesa"},
 }
 """The methods that an option of the generator's optimizer belongs to; `perturb` is apart."""
+_TEACHER_ALONE = "in a run that trains the teacher alone (--pixel-steps 0, --gan-steps 0)"
 _NO_ADVERSARY = "in a run without an adversarial stage (--gan-steps 0)"
 _TENTHS = 20
 """A stage of fewer steps warms up for one step: for a tenth of its steps at the most."""
@@ -49,19 +56,76 @@ def without_effect(config: TrainConfig, given: Values) -> Iterator[tuple[str, st
     """Yield the given options that change nothing in this configuration, and why."""
     schedule, network, optimizer = config.schedule, config.network, config.optimizer
     names = {name for values in given.values() for name in values}
-    from_file, untaught = network.teacher.endswith(".safetensors"), network.teacher == NO_TEACHER
-    trains_teacher = schedule.gan_steps and not from_file and not untaught
-    steps = (schedule.pixel_steps, schedule.gan_steps, trains_teacher and schedule.teacher_steps)
+    alone, untaught = trains_teacher_alone(config), network.teacher == NO_TEACHER
+    from_file = is_weights_file(network.teacher)
+    critic = network.teacher_discriminator
+    trains_teacher = (schedule.gan_steps or alone) and not from_file and not untaught
+    trains_critic = (schedule.gan_steps or alone) and not untaught and critic != NO_TEACHER
+    trains_critic = trains_critic and not is_weights_file(critic)
+    steps = (
+        schedule.pixel_steps,
+        schedule.gan_steps,
+        schedule.teacher_steps * bool(trains_teacher),
+        schedule.teacher_gan_steps * bool(trains_critic),
+    )
     methods = used_methods(config)
+    teaches = _TEACHER | _TEACHER_DISCRIMINATOR | {"teacher"}
     cases = [
+        (
+            alone,
+            {"start", "reparameterize", "pixel_optimizer", "pixel_lr", "inplace_weight"}
+            | {"discriminator", "generator_optimizer", *_DISTILLATION},
+            _TEACHER_ALONE,
+        ),
+        (alone and not trains_critic, _LOSSES, "without an adversarial stage"),
+        (
+            network.architecture == "supernet" and not alone,
+            {"reparameterize"},
+            "on a supernet; but fine-tuning of its SubGenerators goes by it",
+        ),
+        (
+            network.architecture == "supernet",
+            {"compile"},
+            "on a supernet, whose SubGenerators take turns",
+        ),
+        (not schedule.pixel_steps, {"pixel_optimizer", "pixel_lr"}, "with --pixel-steps 0"),
         (network.architecture != "supernet", _SPACE, "with one --architecture"),
         (
-            schedule.gan_steps == 0,
-            _ADVERSARIAL | _DISTILLATION | _TEACHER,
+            schedule.gan_steps == 0 and not alone,
+            _ADVERSARIAL | _DISTILLATION | teaches,
             _NO_ADVERSARY,
         ),
-        (untaught, _DISTILLATION | _TEACHER, f"with --teacher {NO_TEACHER}"),
+        (
+            untaught,
+            _DISTILLATION | _TEACHER | _TEACHER_DISCRIMINATOR,
+            f"with --teacher {NO_TEACHER}",
+        ),
         (from_file, _TEACHER, "with a teacher from a file"),
+        (
+            critic == NO_TEACHER,
+            _CRITIC_DISTILLATION | {"teacher_gan_steps"},
+            f"with --teacher-discriminator {NO_TEACHER}",
+        ),
+        (
+            is_weights_file(critic),
+            {"teacher_gan_steps"},
+            "with a teacher's discriminator from a file",
+        ),
+        (
+            config.loss.perceptual == "none",
+            {"perceptual_weight", "perceptual_file"},
+            "with --perceptual none",
+        ),
+        (
+            not config.loss.perceptual.startswith("vgg19"),
+            {"perceptual_file"},
+            f"with --perceptual {config.loss.perceptual}, which reads no file",
+        ),
+        (
+            schedule.lr_schedule != "multistep",
+            {"lr_milestones", "lr_decay"},
+            f"with --lr-schedule {schedule.lr_schedule}",
+        ),
         *(
             (not methods & users, {name}, _unused(config, users))
             for name, users in _METHODS.items()
@@ -164,17 +228,38 @@ def used_methods(config: TrainConfig) -> set[str]:
     """Return the methods that train the generator in this configuration."""
     optimizer = config.optimizer
     later = {optimizer.generator_optimizer} if config.schedule.gan_steps else set()
-    return later | {optimizer.pixel_optimizer}
+    return later | ({optimizer.pixel_optimizer} if config.schedule.pixel_steps else set())
+
+
+def trains_teacher_alone(config: TrainConfig) -> bool:
+    """Tell whether a run trains its teachers and nothing else."""
+    return not config.schedule.pixel_steps and not config.schedule.gan_steps
 
 
 def refuse_contradictions(config: TrainConfig) -> None:
-    """Refuse batches that cannot be made, and SAF where its outputs could not be compared.
+    """Refuse stages that cannot be, batches that cannot be made, and SAF where it cannot compare.
 
     Raises:
-        ValueError: more parts than crops in a batch, fewer fixed crops than a step takes, SAF with
+        ValueError: nothing to train, an adversarial stage from chance, more parts than crops in a
+            batch, fewer fixed crops than a step takes, LR that is both given and made, SAF with
             random crops or with a supernet.
     """
-    data, optimizer = config.data, config.optimizer
+    data, optimizer, schedule = config.data, config.optimizer, config.schedule
+    if trains_teacher_alone(config) and config.network.teacher == NO_TEACHER:
+        raise ValueError(
+            f"nothing is to be trained with --pixel-steps 0, --gan-steps 0 and --teacher "
+            f"{NO_TEACHER}; raise one of the steps"
+        )
+    if schedule.gan_steps and not schedule.pixel_steps and not config.network.start:
+        raise ValueError(
+            "--pixel-steps 0 needs --start, the weights that the adversarial stage starts from: "
+            "it collapses from chance"
+        )
+    if data.lr_data and data.degradation != "bicubic":
+        raise ValueError(
+            f"--lr-data gives the LR images and --degradation {data.degradation} would make them; "
+            "give one of them"
+        )
     paired = sorted(used_methods(config) & _PAIRS)
     if data.accumulate > data.batch:
         raise ValueError(
@@ -234,11 +319,20 @@ def refuse_moved_inputs(config: TrainConfig, out: Path) -> None:
     """Refuse inputs inside a run folder that `--force` would move aside with the run.
 
     Raises:
-        ValueError: photographs or a teacher's file lie in `out`.
+        ValueError: photographs or weights lie in `out`.
     """
-    named = {"--data": config.data.data, "--validation": config.data.validation}
-    if config.network.teacher.endswith(".safetensors"):
-        named["--teacher"] = config.network.teacher
+    files = {
+        "--teacher": config.network.teacher,
+        "--teacher-discriminator": config.network.teacher_discriminator,
+        "--start": config.network.start,
+        "--perceptual-file": config.loss.perceptual_file,
+    }
+    named = {
+        "--data": config.data.data,
+        "--validation": config.data.validation,
+        "--lr-data": config.data.lr_data,
+        **{flag: file for flag, file in files.items() if is_weights_file(file)},
+    }
     for flag, text in named.items():
         if text and Path(text).resolve().is_relative_to(out.resolve()):
             raise ValueError(

@@ -11,18 +11,29 @@ import torch
 
 from latency.commandline import nearest
 from mfagan.architecture import MfaArchitecture, RrdbArchitecture, parse
-from mfagan.checkpoint import About, load_network, read_about
-from mfagan.config import NO_TEACHER, TrainConfig
-from mfagan.discriminator import PatchDiscriminator, parse_discriminator
+from mfagan.checkpoint import About, is_weights_file, load_network, read_about
+from mfagan.config import AUTO, NO_TEACHER, TrainConfig
+from mfagan.discriminator import (
+    Discriminator,
+    PatchGanArchitecture,
+    VggArchitecture,
+    build_discriminator,
+    parse_discriminator,
+)
 from mfagan.generator import Generator
-from mfagan.option_checks import refuse_contradictions
+from mfagan.option_checks import refuse_contradictions, trains_teacher_alone
+from mfagan.perceptual import make_perceptual
 from mfagan.photo_folders import Split, refuse_nested, split_photos, validation_pairs
 from mfagan.photos import PhotoCrops
-from mfagan.rrdb import RRDBNet
 from mfagan.space import SearchSpace
+from mfagan.teachers import TEACHER, TEACHER_DISCRIMINATOR
 
 if TYPE_CHECKING:
     from mfagan.images import Image
+
+
+TEACHER_FEATURES = 64
+"""Of the first layer of a teacher's discriminator, unless another one is asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,16 +43,20 @@ class Networks:
     Attributes:
         generator: a supernet, or one architecture.
         about: what the generator's weights file will say.
-        discriminator: PatchGAN.
+        discriminator: of the adversarial stage.
         teacher: architecture of the teacher; None without one.
         teacher_file: the teacher's weights; None when it is to be trained first.
+        teacher_discriminator: architecture of the teacher's discriminator; None without one.
+        teacher_discriminator_file: its weights; None when it is to be trained first.
     """
 
     generator: Generator
     about: About
-    discriminator: PatchDiscriminator
+    discriminator: Discriminator
     teacher: RrdbArchitecture | None
     teacher_file: Path | None
+    teacher_discriminator: PatchGanArchitecture | None
+    teacher_discriminator_file: Path | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,14 +80,21 @@ def new_networks(config: TrainConfig, out: Path | None = None) -> Networks:
         ValueError: the configuration contradicts itself, or the teacher cannot be one.
     """
     refuse_contradictions(config)
+    if config.schedule.gan_steps or uses_teacher(config):
+        # Read, and downloaded, before anything is trained.
+        make_perceptual(config.loss.perceptual, config.loss.perceptual_file)
     generator, about = _new_generator(config)
     teacher, file = _find_teacher(config, out)
+    discriminator = _new_discriminator(config)
+    critic, critic_file = _find_teacher_discriminator(config, discriminator, out)
     return Networks(
         generator=generator,
         about=about,
-        discriminator=_new_discriminator(config),
+        discriminator=discriminator,
         teacher=teacher,
         teacher_file=file,
+        teacher_discriminator=critic,
+        teacher_discriminator_file=critic_file,
     )
 
 
@@ -99,33 +121,70 @@ def open_data(config: TrainConfig, out: Path) -> Data:
     return Data(split=split, crops=crops, validation=validation_pairs(split.validation, data.scale))
 
 
-def resolve_precision(config: TrainConfig, device: torch.device) -> TrainConfig:
-    """Return the configuration with `precision` decided: bf16 where the processor has it."""
-    if config.run.precision != "auto":
-        return config
+def resolve_auto(config: TrainConfig, device: torch.device) -> TrainConfig:
+    """Return the configuration with nothing left to decide.
+
+    `precision` is bf16 where the processor has it; the teacher's discriminator has as many layers
+    as the other one, and there is none for whom it could not teach.
+    """
+    critic, precision = config.network.teacher_discriminator, config.run.precision
+    if critic == AUTO:
+        critic = _teacher_discriminator(config)
+    if precision == AUTO:
+        precision = _fastest_precision(device)
+    return dataclasses.replace(
+        config,
+        network=dataclasses.replace(config.network, teacher_discriminator=critic),
+        run=dataclasses.replace(config.run, precision=precision),
+    )
+
+
+def _teacher_discriminator(config: TrainConfig) -> str:
+    """Return the discriminator of a teacher that teaches the configured one."""
+    student = parse_discriminator(config.network.discriminator)
+    untaught = config.network.teacher == NO_TEACHER or not config.schedule.teacher_gan_steps
+    if untaught or isinstance(student, VggArchitecture):
+        return NO_TEACHER
+    return str(PatchGanArchitecture(layers=student.layers, features=TEACHER_FEATURES))
+
+
+def _fastest_precision(device: torch.device) -> str:
     if device.type == "cuda":
         fast = torch.cuda.is_bf16_supported()
     else:
         # Only processors that multiply bf16 gain from it; torch has no public test for that.
         fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    run = dataclasses.replace(config.run, precision="bf16" if fast else "fp32")
-    return dataclasses.replace(config, run=run)
-
-
-def load_teacher(file: Path) -> RRDBNet:
-    """Return the teacher of a weights file.
-
-    Raises:
-        ValueError: it holds none.
-    """
-    teacher, _ = load_network(file)
-    if not isinstance(teacher, RRDBNet):
-        raise ValueError(f"'{file}' holds no teacher")
-    return teacher
+    return "bf16" if fast else "fp32"
 
 
 def _new_generator(config: TrainConfig) -> tuple[Generator, About]:
-    """Return the network that the configuration asks for, before training."""
+    """Return the network that the configuration asks for, from `start` or from chance."""
+    generator, about = _random_generator(config)
+    if not config.network.start:
+        return generator, about
+    file, wanted = Path(config.network.start), about.space or generator.architecture
+    network, found = load_network(file)
+    if not isinstance(network, Generator):
+        raise ValueError(f"--start '{file}' holds a {found.kind} ({found.architecture})")
+    if (
+        network.space is not None
+        and about.space is None
+        and network.space.contains(generator.architecture)
+    ):
+        network = network.cut(generator.architecture)
+    if wanted != (network.space or network.architecture):
+        raise ValueError(
+            f"--start '{file}' holds the {found.kind} '{found.architecture}', and '"
+            f"{about.architecture}' is neither that nor a part of it"
+            if about.space is None
+            else f"--start '{file}' holds the {found.kind} '{found.architecture}', not a supernet "
+            f"of this run's space, whose largest is '{about.architecture}'"
+        )
+    return network.train(), about
+
+
+def _random_generator(config: TrainConfig) -> tuple[Generator, About]:
+    """Return the network that the configuration asks for, at chance."""
     scale, network = config.data.scale, config.network
     if network.architecture == "supernet":
         space = SearchSpace(
@@ -151,16 +210,23 @@ def _new_generator(config: TrainConfig) -> tuple[Generator, About]:
     return Generator(architecture), About(kind="generator", architecture=str(architecture))
 
 
-def _new_discriminator(config: TrainConfig) -> PatchDiscriminator:
+def _new_discriminator(config: TrainConfig) -> Discriminator:
     """Return the discriminator that the configuration asks for, before training."""
     architecture = parse_discriminator(config.network.discriminator)
     side = config.data.patch * config.data.scale
-    if config.schedule.gan_steps and side < architecture.least_size:
+    if isinstance(architecture, VggArchitecture):
+        if config.schedule.gan_steps and side != architecture.size:
+            raise ValueError(
+                f"'{architecture}' judges crops of {architecture.size} HR pixels a side, --patch "
+                f"{config.data.patch} gives {side}; give --discriminator vgg_s{side}_f"
+                f"{architecture.features} (a multiple of 32), or another --patch"
+            )
+    elif config.schedule.gan_steps and side < architecture.least_size:
         raise ValueError(
             f"'{architecture}' needs crops of at least {architecture.least_size} HR pixels a side, "
             f"--patch {config.data.patch} gives {side}; raise --patch or take fewer layers"
         )
-    return PatchDiscriminator(architecture)
+    return build_discriminator(architecture)
 
 
 def _find_teacher(
@@ -168,21 +234,18 @@ def _find_teacher(
 ) -> tuple[RrdbArchitecture | None, Path | None]:
     """Return the teacher's architecture and its weights file; refuse one that cannot be."""
     text = config.network.teacher
-    if not config.schedule.gan_steps or text == NO_TEACHER:
+    if not uses_teacher(config):
         return None, None
-    file = Path(text) if text.endswith(".safetensors") else None
+    file = _given_file(text, TEACHER, out)
     if file is not None:
-        copy = out / "teacher.safetensors" if out is not None else file
-        if not file.exists() and copy.is_file():
-            file = copy
         about = read_about(file)
         if about.kind != "teacher":
             raise ValueError(f"'{file}' holds a {about.kind}, not a teacher")
         text = about.architecture
     elif Path(text).suffix.lower() == ".onnx":
         raise ValueError(
-            f"--teacher '{text}' cannot be read: it must be a .safetensors file of mfagan-train, "
-            "or an rrdb architecture to train first"
+            f"--teacher '{text}' cannot be read: it must be a .safetensors file of mfagan-train, a "
+            ".pth file of ESRGAN or Real-ESRGAN, or an rrdb architecture to train first"
         )
     teacher = parse(text)
     if not isinstance(teacher, RrdbArchitecture):
@@ -195,3 +258,52 @@ def _find_teacher(
             f"{config.data.scale}; --teacher {NO_TEACHER} trains without distillation"
         )
     return teacher, file
+
+
+def _find_teacher_discriminator(
+    config: TrainConfig, student: Discriminator, out: Path | None
+) -> tuple[PatchGanArchitecture | None, Path | None]:
+    """Return the teacher's discriminator and its weights file; refuse one that cannot teach."""
+    text, shape = config.network.teacher_discriminator, student.architecture
+    if not uses_teacher(config) or text == NO_TEACHER:
+        return None, None
+    file = _given_file(text, TEACHER_DISCRIMINATOR, out)
+    if file is not None:
+        about = read_about(file)
+        if about.kind != "discriminator":
+            raise ValueError(f"'{file}' holds a {about.kind}, not a discriminator")
+        text = about.architecture
+    elif not config.schedule.teacher_gan_steps:
+        raise ValueError(
+            "--teacher-gan-steps must be above 0 to train the teacher's discriminator; "
+            f"--teacher-discriminator {NO_TEACHER} does without"
+        )
+    teacher = parse_discriminator(text)
+    if not isinstance(teacher, PatchGanArchitecture):
+        raise ValueError(
+            f"--teacher-discriminator must be a patchgan, whose logits are of patches, got "
+            f"'{teacher}'; {NO_TEACHER} trains D without it"
+        )
+    if not isinstance(shape, PatchGanArchitecture) or shape.layers != teacher.layers:
+        raise ValueError(
+            f"the teacher's discriminator '{teacher}' cannot teach '{shape}': both must be a "
+            "patchgan of as many layers; --teacher-discriminator auto takes one that can"
+        )
+    return teacher, file
+
+
+def uses_teacher(config: TrainConfig) -> bool:
+    """Tell whether a run has a teacher: for its adversarial stage, or to train nothing else."""
+    schedule = config.schedule
+    wanted = bool(schedule.gan_steps) or trains_teacher_alone(config)
+    return wanted and config.network.teacher != NO_TEACHER
+
+
+def _given_file(text: str, copy: str, out: Path | None) -> Path | None:
+    """Return the weights file that an option names, or the run's copy where that is gone."""
+    if not is_weights_file(text):
+        return None
+    file = Path(text)
+    if out is not None and not file.exists() and (out / copy).is_file():
+        return out / copy
+    return file

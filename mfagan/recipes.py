@@ -15,13 +15,25 @@ RECIPES: dict[str, Values] = {
             "teacher": "rrdb_x4_w8_b1_g4",
             "discriminator": "patchgan_n2_f4",
         },
-        "schedule": {"teacher_steps": 4, "pixel_steps": 6, "gan_steps": 4, "warmup_steps": 2},
+        "schedule": {
+            "teacher_steps": 4,
+            "teacher_gan_steps": 4,
+            "pixel_steps": 6,
+            "gan_steps": 4,
+            "warmup_steps": 2,
+        },
     },
     # Minutes on two cores: a small supernet that beats bicubic on photographs it never saw.
     "demo": {
-        "network": {"widths": (16, 24, 32), "modules": (2, 3)},
+        "network": {
+            "widths": (16, 24, 32),
+            "modules": (2, 3),
+            "teacher": "rrdb_x4_w32_b2_g16",
+            "teacher_discriminator": "patchgan_n3_f32",
+        },
         "schedule": {
             "teacher_steps": 300,
+            "teacher_gan_steps": 100,
             "pixel_steps": 4400,
             "gan_steps": 300,
             "teacher_lr": 1e-3,
@@ -32,5 +44,13 @@ RECIPES: dict[str, Values] = {
     },
     # A day on a GPU: the whole space of docs/architecture.md.
     "paper": {},
+    # One stage of it alone.
+    "teacher": {"schedule": {"pixel_steps": 0, "gan_steps": 0}},
+    "pixel": {"schedule": {"gan_steps": 0}},
+    "gan": {"schedule": {"pixel_steps": 0}},
+    "finetune": {
+        "schedule": {"pixel_steps": 20_000, "gan_steps": 0, "pixel_lr": 5e-4},
+        "optimizer": {"pixel_optimizer": "wsam"},
+    },
 }
 DEFAULT = "paper"

@@ -34,19 +34,29 @@ class Inputs:
         training: photographs to train on.
         validation: photographs kept for validation, or those of the folder for it.
         teacher: SHA-256 of the teacher's file; None without one.
+        teacher_discriminator: of its discriminator's.
     """
 
     training: Photographs
     validation: Photographs
     teacher: str | None
+    teacher_discriminator: str | None = None
 
 
-def describe_inputs(config: DataConfig, split: Split, teacher: Path | None) -> Inputs:
+def describe_inputs(
+    config: DataConfig,
+    split: Split,
+    teacher: Path | None,
+    teacher_discriminator: Path | None = None,
+) -> Inputs:
     """Return what a run with these files reads."""
     return Inputs(
         training=_sizes(split.training, Path(config.data)),
         validation=_sizes(split.validation, Path(config.validation or config.data)),
-        teacher=sha256(teacher) if teacher is not None else None,
+        teacher=None if teacher is None else sha256(teacher),
+        teacher_discriminator=(
+            None if teacher_discriminator is None else sha256(teacher_discriminator)
+        ),
     )
 
 
@@ -69,8 +79,9 @@ def read_inputs(folder: Path) -> Inputs | None:
         for photographs in (inputs.training, inputs.validation):
             if not all(type(size) is int for size in dict(photographs).values()):
                 raise TypeError
-        if not isinstance(inputs.teacher, str | None):
-            raise TypeError
+        for digest in (inputs.teacher, inputs.teacher_discriminator):
+            if not isinstance(digest, str | None):
+                raise TypeError
     except (IsADirectoryError, ValueError, TypeError, RecursionError) as error:
         raise ValueError(
             f"'{file}' is damaged; remove it to go on with the photographs as they are"
@@ -106,6 +117,9 @@ def changed_inputs(ours: Inputs, theirs: Inputs, config: TrainConfig, run: Path)
     if ours.teacher != theirs.teacher:
         teacher = config.network.teacher
         changed.append(f"the teacher '{teacher}' is not the file that {began}")
+    if ours.teacher_discriminator != theirs.teacher_discriminator:
+        critic = config.network.teacher_discriminator
+        changed.append(f"the teacher's discriminator '{critic}' is not the file that {began}")
     return changed
 
 

@@ -11,15 +11,18 @@ from torch import nn
 
 from mfagan.checkpoint import About, read_about
 from mfagan.config import TrainConfig
-from mfagan.discriminator import PatchDiscriminator
+from mfagan.discriminator import Discriminator
 from mfagan.engine import Workplace, train_stage
-from mfagan.gan_stage import GanStage
+from mfagan.gan_stage import CriticStage, GanStage
 from mfagan.generator import Generator
 from mfagan.generator_optimizers import OptimizerChoice
 from mfagan.option_checks import refuse_random_crops, used_methods
 from mfagan.out_of_memory import explain_out_of_memory, refuse_large_ring
+from mfagan.perceptual import make_perceptual
+from mfagan.reparameterization import expand
 from mfagan.rrdb import RRDBNet
 from mfagan.stages import PixelStage, Stage
+from mfagan.teachers import Teachers
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -42,10 +45,10 @@ def train_pixels(
 
 def train_gan(
     name: str,
-    generator: Generator,
+    generator: Generator | RRDBNet,
     about: About,
-    teacher: RRDBNet | None,
-    critic: PatchDiscriminator,
+    teachers: Teachers | None,
+    critic: Discriminator,
     steps: int,
     place: Workplace,
 ) -> Path:
@@ -53,7 +56,26 @@ def train_gan(
 
     def make() -> Stage:
         torch.manual_seed(place.config.run.seed)
-        return gan_stage(name, generator, teacher, critic, steps, place.config, place.device)
+        return gan_stage(name, generator, teachers, critic, steps, place.config, place.device)
+
+    return _train(name, make, steps, about, place)
+
+
+def train_critic(
+    name: str,
+    teacher: RRDBNet,
+    about: About,
+    critic: Discriminator,
+    steps: int,
+    place: Workplace,
+) -> Path:
+    """Train the discriminator of a finished teacher, unless that is done; return its weights file.
+
+    The file is the teacher's, as it was; the discriminator's is beside it.
+    """
+
+    def make() -> Stage:
+        return critic_stage(name, teacher, critic, place.config, place.device)
 
     return _train(name, make, steps, about, place)
 
@@ -77,6 +99,7 @@ def pixel_stage(
     device: torch.device,
 ) -> PixelStage:
     """Return the stage that trains a network on pixels, on the device."""
+    _put_branches(network, config)
     methods = {
         "teacher": "adam",
         "pixel": config.optimizer.pixel_optimizer,
@@ -96,26 +119,61 @@ def pixel_stage(
 
 def gan_stage(
     name: str,
-    generator: Generator,
-    teacher: RRDBNet | None,
-    critic: PatchDiscriminator,
+    generator: Generator | RRDBNet,
+    teachers: Teachers | None,
+    critic: Discriminator,
     steps: int,
     config: TrainConfig,
     device: torch.device,
 ) -> GanStage:
     """Return the stage that trains a generator against a discriminator, on the device."""
+    judge = None if teachers is None else teachers.discriminator
+    perceptual = make_perceptual(config.loss.perceptual, config.loss.perceptual_file, silent=True)
+    _put_branches(generator, config)
+    method = "adam" if name == "teacher-gan" else config.optimizer.generator_optimizer
     return GanStage(
         name,
         _placed(generator, device),
-        teacher=None if teacher is None else _placed(teacher, device),
+        teacher=None if teachers is None else _placed(teachers.generator, device),
+        teacher_discriminator=None if judge is None else _placed(judge, device),
+        perceptual=None if perceptual is None else perceptual.to(device),
         discriminator=_placed(critic, device),
-        optimizer=_choice(config.optimizer.generator_optimizer, steps, config, device),
+        optimizer=_choice(method, steps, config, device),
         losses=config.loss,
         learning_rate=config.schedule.gan_lr,
+        clip=config.optimizer.clip,
         seed=config.run.seed,
         autocast=config.run.precision == "bf16",
         accumulate=config.data.accumulate,
     )
+
+
+def critic_stage(
+    name: str,
+    teacher: RRDBNet,
+    critic: Discriminator,
+    config: TrainConfig,
+    device: torch.device,
+) -> CriticStage:
+    """Return the stage that trains the discriminator of a finished teacher, on the device."""
+    return CriticStage(
+        name,
+        _placed(teacher, device),
+        discriminator=_placed(critic, device),
+        losses=config.loss,
+        learning_rate=config.schedule.gan_lr,
+        clip=config.optimizer.clip,
+        seed=config.run.seed,
+        autocast=config.run.precision == "bf16",
+        accumulate=config.data.accumulate,
+    )
+
+
+def _put_branches(network: Generator | RRDBNet, config: TrainConfig) -> None:
+    """Re-parameterise a generator that is trained alone; files hold it folded."""
+    gain = config.network.reparameterize
+    if gain and isinstance(network, Generator) and network.space is None:
+        expand(network, gain)
 
 
 def _choice(method: str, steps: int, config: TrainConfig, device: torch.device) -> OptimizerChoice:

@@ -8,33 +8,44 @@ from typing import Any
 
 import torch
 
-from latency.files import write_bytes
+from mfagan import processes
 from mfagan.architecture import MfaArchitecture, RrdbArchitecture, architecture_reductions, parse
 from mfagan.checkpoint import (
     About,
     build_network,
+    copy_weights,
     cut_subnet,
     load_discriminator,
     load_network,
     read_about,
 )
+from mfagan.compilation import check_compiler
 from mfagan.config import NO_TEACHER, TrainConfig
+from mfagan.discriminator import build_discriminator
+from mfagan.distributed import refuse_uneven
 from mfagan.engine import Workplace
 from mfagan.existing_run import holds_another_run, is_finished
 from mfagan.generator import Generator
 from mfagan.out_of_memory import explain_too_many_photographs
 from mfagan.preparation import (
     Networks,
-    load_teacher,
     new_networks,
     open_data,
-    resolve_precision,
+    resolve_auto,
 )
 from mfagan.rrdb import RRDBNet
 from mfagan.run_folder import RunFolder, read_metrics
 from mfagan.run_inputs import describe_inputs
-from mfagan.stage_runs import train_gan, train_pixels
+from mfagan.stage_runs import train_critic, train_gan, train_pixels
 from mfagan.stopping import Stop, stop_on_signals
+from mfagan.teachers import (
+    DISCRIMINATOR,
+    TEACHER_DISCRIMINATOR,
+    Teachers,
+    load_teacher,
+    load_teacher_discriminator,
+    load_teachers,
+)
 from mfagan.training_report import write_training_report
 
 
@@ -65,14 +76,17 @@ def train(
         InterruptedRunError: a signal stopped the run; everything is saved.
     """
     with stop_on_signals() as stop:
-        config = resolve_precision(config, device)
-        if is_finished(out, config):
-            return _written(RunFolder(out, config))
-        anew = holds_another_run(out, config, force=force)
+        config = _same_in_all(resolve_auto(config, device), device)
+        refuse_uneven(config, processes.world_size())
+        if config.run.compile == "on":
+            check_compiler(device)
+        if processes.from_first(lambda: is_finished(out, config)):
+            return _written(RunFolder(out, config, writes=processes.rank() == 0))
+        anew = processes.from_first(lambda: holds_another_run(out, config, force=force))
         torch.manual_seed(config.run.seed)
         networks = new_networks(config, None if anew else out)
-        file = networks.teacher_file
-        place = _open_workplace(config, out, file, device, stop, silent=silent, force=force)
+        files = networks.teacher_file, networks.teacher_discriminator_file
+        place = _open_workplace(config, out, files, device, stop, silent=silent, force=force)
         if tensorboard:
             place.folder.open_tensorboard()
         with place.folder.only_process():
@@ -107,29 +121,32 @@ def finetune(
         ValueError: the file is no supernet, or its teacher or discriminator is missing.
     """
     with stop_on_signals() as stop:
-        config = resolve_precision(config, device)
+        config = resolve_auto(config, device)
         torch.manual_seed(config.run.seed)
         subnet, about = cut_subnet(weights, architecture)
         adversarial = about.stage == "gan"
-        teacher = critic = None
+        teachers = critic = None
         if adversarial:
-            critic = load_discriminator(weights.with_name("gan-discriminator.safetensors"))
-            if config.network.teacher != NO_TEACHER:
-                teacher = load_teacher(weights.with_name("teacher.safetensors"))
+            critic = load_discriminator(weights.with_name(DISCRIMINATOR))
+            teachers = load_teachers(weights.parent, about.configuration)
         schedule = dataclasses.replace(
             config.schedule,
             pixel_steps=steps,
             gan_steps=steps if adversarial else 0,
             teacher_steps=0,
+            teacher_gan_steps=0,
         )
-        network = dataclasses.replace(config.network, architecture=str(architecture))
+        network = dataclasses.replace(config.network, architecture=str(architecture), start="")
+        if teachers is None or teachers.discriminator is None:
+            network = dataclasses.replace(network, teacher_discriminator=NO_TEACHER)
         config = dataclasses.replace(config, schedule=schedule, network=network)
         if is_finished(out, config):
             return RunFolder(out, config).weights("finetune")
-        place = _open_workplace(config, out, None, device, stop, silent=silent, force=False)
+        files = None, None
+        place = _open_workplace(config, out, files, device, stop, silent=silent, force=False)
         with place.folder.only_process():
             if critic is not None:
-                path = train_gan("finetune", subnet, about, teacher, critic, steps, place)
+                path = train_gan("finetune", subnet, about, teachers, critic, steps, place)
             else:
                 rate = schedule.pixel_lr / 2
                 path = train_pixels("finetune", subnet, about, rate, steps, place)
@@ -141,18 +158,25 @@ def _train_stages(networks: Networks, place: Workplace) -> list[Path]:
     """Train what is not trained yet, one stage after the other; return the paths written."""
     schedule = place.config.schedule
     stages = []
-    teacher = None
+    teachers = None
     if networks.teacher is not None:
         teacher, path = _get_teacher(networks.teacher, networks.teacher_file, place)
         stages.append(path)
-    about, rate, steps = networks.about, schedule.pixel_lr, schedule.pixel_steps
-    path = train_pixels("pixel", networks.generator, about, rate, steps, place)
-    stages.append(path)
-    if schedule.gan_steps:
+        teachers = Teachers(generator=teacher)
+        if networks.teacher_discriminator is not None:
+            teachers = _get_teacher_discriminator(teacher, networks, place)
+            if networks.teacher_discriminator_file is None:
+                stages.append(place.folder.weights("teacher-gan"))
+    about, generator = networks.about, networks.generator
+    if steps := schedule.pixel_steps:
+        path = train_pixels("pixel", generator, about, schedule.pixel_lr, steps, place)
+        stages.append(path)
         averaged, _ = load_network(path)
         assert isinstance(averaged, Generator)  # its kind was compared
-        critic, steps = networks.discriminator, schedule.gan_steps
-        stages.append(train_gan("gan", averaged, about, teacher, critic, steps, place))
+        generator = averaged
+    if steps := schedule.gan_steps:
+        critic = networks.discriminator
+        stages.append(train_gan("gan", generator, about, teachers, critic, steps, place))
     return _finish(place, stages)
 
 
@@ -162,9 +186,7 @@ def _get_teacher(
     """Return the teacher, trained first or copied from its file, and its place in the folder."""
     path = place.folder.weights("teacher")
     if file is not None and file != path:
-        place.folder.check_there()
-        # The run folder is whole: fine-tuning finds the teacher beside the other weights.
-        write_bytes(path, file.read_bytes())
+        _copy(file, path, place.folder)
     elif file is None:
         about = About(kind="teacher", architecture=str(architecture))
         schedule = place.config.schedule
@@ -174,10 +196,48 @@ def _get_teacher(
     return load_teacher(path), path
 
 
+def _get_teacher_discriminator(teacher: RRDBNet, networks: Networks, place: Workplace) -> Teachers:
+    """Return the teachers once the teacher has a discriminator, trained first or copied.
+
+    A teacher that was trained here learns against it; one from a file stays what it is.
+    """
+    path = place.folder.path / TEACHER_DISCRIMINATOR
+    file = networks.teacher_discriminator_file
+    if file is not None:
+        if file != path:
+            _copy(file, path, place.folder)
+        return Teachers(generator=teacher, discriminator=load_teacher_discriminator(path))
+    assert networks.teacher_discriminator is not None
+    about = About(kind="teacher", architecture=str(networks.teacher))
+    torch.manual_seed(place.config.run.seed)  # whichever stages were done before
+    critic = build_discriminator(networks.teacher_discriminator)
+    name, steps = "teacher-gan", place.config.schedule.teacher_gan_steps
+    if networks.teacher_file is not None:
+        trained = train_critic(name, teacher, about, critic, steps, place)
+    else:
+        trained = train_gan(name, teacher, about, None, critic, steps, place)
+    return Teachers(generator=load_teacher(trained), discriminator=load_teacher_discriminator(path))
+
+
+def _copy(file: Path, path: Path, folder: RunFolder) -> None:
+    """Copy weights into the run folder, so that fine-tuning finds them beside the others."""
+    if folder.writes:
+        folder.check_there()
+        copy_weights(file, path)
+    processes.wait_for_all()
+
+
+def _same_in_all(config: TrainConfig, device: torch.device) -> TrainConfig:
+    """Return the configuration with bf16 where the machines of all processes have it."""
+    fast = processes.all_agree(config.run.precision == "bf16", device)
+    run = dataclasses.replace(config.run, precision="bf16" if fast else "fp32")
+    return dataclasses.replace(config, run=run)
+
+
 def _open_workplace(
     config: TrainConfig,
     out: Path,
-    teacher: Path | None,
+    teachers: tuple[Path | None, Path | None],
     device: torch.device,
     stop: Stop,
     *,
@@ -185,21 +245,26 @@ def _open_workplace(
     force: bool,
 ) -> Workplace:
     """Check the folder, then the data, then make the folder: bad data leave none behind."""
-    holds_another_run(out, config, force=force)
+    processes.from_first(lambda: holds_another_run(out, config, force=force))
     data = open_data(config, out)
-    inputs = describe_inputs(config.data, data.split, teacher)
-    anew = holds_another_run(out, config, inputs, force=force)
-    if anew and teacher is not None and teacher.resolve().is_relative_to(out.resolve()):
-        raise FileNotFoundError(
-            f"the teacher '{config.network.teacher}' is not there, and its copy '{teacher}' would "
-            "be moved aside with its run; put it back, or give the copy from another folder"
-        )
+    inputs = describe_inputs(config.data, data.split, *teachers)
+    anew = processes.from_first(lambda: holds_another_run(out, config, inputs, force=force))
+    named = (config.network.teacher, config.network.teacher_discriminator)
+    for text, file in zip(named, teachers, strict=True):
+        if anew and file is not None and file.resolve().is_relative_to(out.resolve()):
+            raise FileNotFoundError(
+                f"the teacher '{text}' is not there, and its copy '{file}' would be moved aside "
+                "with its run; put it back, or give the copy from another folder"
+            )
     stop.where = "while the photographs were checked"
     with explain_too_many_photographs(config):
         data.crops.check(silent=silent)
     stop.where = "before the first step"
+    processes.wait_for_all()  # who still looks at the folder that may be moved aside
+    folder = RunFolder(out, config, inputs, force=force, writes=processes.rank() == 0)
+    processes.wait_for_all()
     return Workplace(
-        folder=RunFolder(out, config, inputs, force=force),
+        folder=folder,
         config=config,
         crops=data.crops,
         validation=data.validation,
@@ -213,6 +278,13 @@ def _finish(place: Workplace, stages: list[Path]) -> list[Path]:
     """Write the report and the summary, which marks the run as finished."""
     folder = place.folder
     place.stop.where = "while the report was written"
+    if folder.writes:
+        _write_results(folder, stages, place.device)
+    processes.wait_for_all()
+    return _written(folder)
+
+
+def _write_results(folder: RunFolder, stages: list[Path], device: torch.device) -> None:
     figures: dict[str, Any] = {"stages": {}}
     for path in stages:
         about = read_about(path)
@@ -227,9 +299,8 @@ def _finish(place: Workplace, stages: list[Path]) -> list[Path]:
     cpu = [m["cpu_seconds"] for m in read_metrics(folder.metrics) if "cpu_seconds" in m]
     figures["cpu_seconds"] = sum(cpu)
     folder.check_there()
-    write_training_report(folder, figures)
+    write_training_report(folder, figures, device)
     folder.finish(figures)
-    return _written(folder)
 
 
 def _written(folder: RunFolder) -> list[Path]:

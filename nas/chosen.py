@@ -42,6 +42,7 @@ def finetune_config(arguments: argparse.Namespace, about: About) -> TrainConfig:
         "data": {
             "data": str(arguments.data.resolve()),
             "validation": str(validation.resolve()) if validation else "",
+            "lr_data": "",  # of the supernet's photographs
         },
         "run": {"seed": arguments.seed},
     }

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from latency.memory import peak_bytes
-from mfagan.config import NO_TEACHER
 from mfagan.estimate import StageEstimate, measure_stage
 from mfagan.needs import Needs
 from mfagan.resources import shown_time
@@ -250,18 +249,17 @@ def _measure_finetune(
     if not steps:
         return None
     from mfagan.checkpoint import cut_subnet, load_discriminator
-    from mfagan.preparation import load_teacher, resolve_precision
+    from mfagan.preparation import resolve_auto
     from mfagan.stage_runs import gan_stage, pixel_stage
+    from mfagan.teachers import DISCRIMINATOR, load_teachers
 
     generator, about = cut_subnet(cut, architecture)
-    config = resolve_precision(finetune_config(arguments, about), device)
+    config = resolve_auto(finetune_config(arguments, about), device)
     stage: Stage
     if about.stage == "gan":
-        critic = load_discriminator(cut.with_name("gan-discriminator.safetensors"))
-        teacher = None
-        if config.network.teacher != NO_TEACHER:
-            teacher = load_teacher(cut.with_name("teacher.safetensors"))
-        stage = gan_stage("finetune", generator, teacher, critic, steps, config, device)
+        critic = load_discriminator(cut.with_name(DISCRIMINATOR))
+        teachers = load_teachers(cut.parent, about.configuration)
+        stage = gan_stage("finetune", generator, teachers, critic, steps, config, device)
     else:
         rate = config.schedule.pixel_lr / 2
         stage = pixel_stage("finetune", generator, rate, steps, config, device)

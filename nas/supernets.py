@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mfagan.config import NO_TEACHER
+from mfagan.teachers import DISCRIMINATOR, teacher_files
 
 if TYPE_CHECKING:
     from mfagan.checkpoint import About
@@ -62,9 +62,7 @@ def check_companions(weights: Path, about: About) -> None:
     """
     if about.stage != "gan":
         return
-    wanted = ["gan-discriminator.safetensors"]
-    if about.configuration.get("network", {}).get("teacher") != NO_TEACHER:
-        wanted.append("teacher.safetensors")
+    wanted = [DISCRIMINATOR, *filter(None, teacher_files(about.configuration))]
     missing = [name for name in wanted if not weights.with_name(name).is_file()]
     if missing:
         raise ValueError(

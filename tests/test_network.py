@@ -1,4 +1,4 @@
-"""Nothing contacts the network: the kernel kills what opens an internet socket."""
+"""Nothing but a download contacts the network: the kernel kills what opens an internet socket."""
 
 import ast
 import os
@@ -62,6 +62,8 @@ def test_no_source_imports_a_client():
     clients = {"urllib", "http", "socket", "ftplib", "ssl", "requests", "httpx", "aiohttp"}
     for room in ("latency", "mfagan", "export", "nas"):
         for file in (root / room).rglob("*.py"):
+            if file.relative_to(root).as_posix() == "mfagan/connection.py":
+                continue  # `mfagan-data download`, and VGG19's weights where --perceptual asks
             names = set(imported(file))
             assert not {name.split(".")[0] for name in names} & clients, file
             assert not any(name.startswith("torch.hub") for name in names), file

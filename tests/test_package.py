@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = ("mfagan-train", "mfagan-search", "mfagan-export", "mfagan-latency", "mfagan-upscale")
+COMMANDS = ("mfagan-train", "mfagan-search", "mfagan-export", "mfagan-latency", "mfagan-upscale",
+            "mfagan-data")  # fmt: skip
 
 
 def call(*words, cwd=None, **environment):
@@ -38,6 +39,7 @@ def test_the_wheel_holds_the_packages_and_nothing_else(wheel):
     for room in ("mfagan", "nas", "export", "latency"):
         assert f"{room}/py.typed" in names
     assert any(name.startswith("latency/profiles/") for name in names)
+    assert {"mfagan/datasets.toml", "mfagan/benchmark_hashes.toml"} <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 
@@ -53,7 +55,7 @@ def test_commands_work_from_the_wheel(wheel, tmp_path):
     assert Path(place).is_relative_to(tmp_path)
     module = "from {0} import main; raise SystemExit(main(['--version']))"
     for name in ("mfagan.train_cli", "nas.cli", "export.cli", "latency.cli",
-                 "mfagan.upscale_cli"):  # fmt: skip
+                 "mfagan.upscale_cli", "mfagan.data_cli"):  # fmt: skip
         assert "0.1.0" in call(python, "-c", module.format(name), cwd=tmp_path)
     target = ("--target", "snapdragon-865/gpu", "--input", "128x128")
     predict = "from latency.cli import main; import sys; raise SystemExit(main(sys.argv[1:]))"

@@ -81,10 +81,11 @@ def test_it_writes_nothing_and_prints_what_config_takes(photos, tmp_path, capsys
 def test_the_disk_is_what_a_real_run_takes(photos, finished, tmp_path, capsys):
     estimate = planned(capsys, *words(photos, tmp_path / "out"))["estimate"]
     stages = {stage["name"]: stage for stage in estimate["stages"]}
-    assert list(stages) == ["teacher", "pixel", "gan"]
+    assert list(stages) == ["teacher", "teacher-gan", "pixel", "gan"]
     for name, stage in stages.items():
-        kept = list((finished / "checkpoints").glob(f"{name}-*"))
-        written = sum(file.stat().st_size for file in finished.glob(f"{name}*.safetensors"))
+        kept = list((finished / "checkpoints").glob(f"{name}-[0-9]*"))
+        files = [finished / f"{name}{end}.safetensors" for end in ("", "-discriminator")]
+        written = sum(file.stat().st_size for file in files if file.is_file())
         assert stage["weights_bytes"] == pytest.approx(written, rel=0.01)
         assert len(kept) <= stage["checkpoints"] <= 4
         for file in kept:
@@ -182,7 +183,7 @@ def test_another_configuration_is_refused_unless_forced(photos, finished, capsys
     assert "schedule.gan_steps: 4 -> 5" in capsys.readouterr().err
     before = snapshot(finished)
     estimate = planned(capsys, *other, "--force")["estimate"]
-    assert [stage["steps"] for stage in estimate["stages"]] == [4, 6, 5]
+    assert [stage["steps"] for stage in estimate["stages"]] == [4, 4, 6, 5]
     assert snapshot(finished) == before
 
 

@@ -20,7 +20,7 @@ from mfagan.dry_run import plan_training
 from mfagan.existing_run import is_finished, stored_config
 from mfagan.generator import Generator
 from mfagan.images import write_image
-from mfagan.preparation import resolve_precision
+from mfagan.preparation import resolve_auto
 from mfagan.recipes import RECIPES
 from mfagan.run_folder import RunFolder
 from mfagan.space import SearchSpace
@@ -112,7 +112,7 @@ def test_a_summary_that_cannot_be_read_is_written_again(root, out, damage):
     (out / "summary.json").write_bytes(damage)
     run(root, out)
     assert json.loads((out / "summary.json").read_text())["stages"]["pixel"]["steps"] == 2
-    assert is_finished(out, resolve_precision(config(root), CPU))
+    assert is_finished(out, resolve_auto(config(root), CPU))
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_force_keeps_its_hands_off_strangers_and_running_trainings(root, out, tm
     with pytest.raises(ValueError, match="holds no run; give another --out"):
         run(root, stranger, force=True)
     with (
-        RunFolder(out, resolve_precision(config(root), CPU)).only_process(),
+        RunFolder(out, resolve_auto(config(root), CPU)).only_process(),
         pytest.raises(FailureError, match="another process is training in"),
     ):
         run(root, out, force=True, pixel_steps=3)
@@ -328,7 +328,7 @@ def test_what_a_killed_process_left_is_removed_in_the_run_folder_alone(root, out
 
 
 def test_an_older_folder_without_a_format_goes_on(root, out):
-    settings = resolve_precision(config(root), CPU)
+    settings = resolve_auto(config(root), CPU)
     (out / "config.toml").write_text(to_toml(settings), encoding="utf-8")
     run(root, out)
     assert (out / "summary.json").is_file()

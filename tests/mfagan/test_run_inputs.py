@@ -14,7 +14,7 @@ from mfagan.architecture import parse
 from mfagan.checkpoint import About, build_network, read_about, save_network
 from mfagan.config import resolve
 from mfagan.images import write_image
-from mfagan.preparation import resolve_precision
+from mfagan.preparation import resolve_auto
 from mfagan.recipes import RECIPES
 from mfagan.run_folder import RunFolder
 from mfagan.run_inputs import Inputs, changed_inputs, read_inputs, write_inputs
@@ -31,7 +31,7 @@ def config(**tables):
         "network": {"architecture": "mfa_x4_w4_c2_s0", "discriminator": "patchgan_n1_f2"},
         "schedule": {"gan_steps": 0, "pixel_steps": 2, "save_every": 1},
     }
-    return resolve_precision(resolve(RECIPES["smoke"], base, tables), CPU)
+    return resolve_auto(resolve(RECIPES["smoke"], base, tables), CPU)
 
 
 def run(out, *, force=False, **tables):

@@ -25,6 +25,8 @@ FILES = {
     "checkpoints", "config.toml", "data.json", "gan-discriminator.safetensors", "gan.safetensors",
     "metrics.jsonl", "pixel.safetensors", "report.html", "samples", "summary.json",
     "teacher.safetensors",
+    "teacher-gan.safetensors",
+    "teacher-gan-discriminator.safetensors",
 }  # fmt: skip
 
 
@@ -37,7 +39,7 @@ def server():
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
-    """A run of three stages with every kind of file in it."""
+    """A run of four stages with every kind of file in it."""
     photos = tmp_path_factory.mktemp("photos")
     rng = np.random.default_rng(0)
     for k in range(3):
@@ -48,10 +50,11 @@ def config(tmp_path_factory):
         "network": {
             "widths": (4, 6), "modules": (1, 2), "convolutions": (2,), "branches": (0,),
             "teacher": "rrdb_x4_w4_b1_g2", "discriminator": "patchgan_n1_f2",
+            "teacher_discriminator": "patchgan_n1_f3",
         },
         "schedule": {
-            "teacher_steps": 2, "pixel_steps": 4, "gan_steps": 2, "warmup_steps": 2,
-            "validate_every": 2, "save_every": 1,
+            "teacher_steps": 2, "teacher_gan_steps": 2, "pixel_steps": 4, "gan_steps": 2,
+            "warmup_steps": 2, "validate_every": 2, "save_every": 1,
         },
         "run": {"precision": "fp32"},
     }  # fmt: skip
@@ -108,7 +111,8 @@ def assert_readable(out, config):
         elif file.name == "data.json":
             assert len(read_inputs(out).training) == 2
         elif file.name == "summary.json":
-            assert json.loads(file.read_text())["stages"].keys() == {"teacher", "pixel", "gan"}
+            stages = {"teacher", "teacher-gan", "pixel", "gan"}
+            assert json.loads(file.read_text())["stages"].keys() == stages
         elif file.name == "report.html":
             assert file.read_text().rstrip().endswith("</html>")
         else:

@@ -83,7 +83,7 @@ def test_resume_says_where_the_photographs_were(finished, photos, tmp_path, monk
         (["--data", ""], "an empty text was given after '--data'"),
         (["--data", "{}/missing"], "is not a folder"),
         (["--data", "{}", "--batch", "0"], "--batch must be from 1"),
-        (["--data", "{}", "--pixel-steps", "0"], "--pixel-steps must be from 1"),
+        (["--data", "{}", "--pixel-steps", "0"], "--pixel-steps 0 needs --start"),
         (["--data", "{}", "--pixel-lr", "-1"], "--pixel-lr must be from 0"),
         (["--data", "{}", "--precision", "fp32", "--seed", "-1"], "--seed must be from 0"),
         (
@@ -103,7 +103,7 @@ def test_resume_says_where_the_photographs_were(finished, photos, tmp_path, monk
         (["--data", "{}", "--config", "{}"], "is a folder, not a file"),
         (
             ["--data", "{}", "--recipe", "dmeo"],
-            "'dmeo' is not one of smoke, demo, paper; did you mean 'demo'",
+            "paper, teacher, pixel, gan, finetune; did you mean 'demo'",
         ),
         (["--data", "{}", "--scale", "5"], "'5' is not one of 2, 3, 4"),
         (["--data", "{}", "--threads", "0"], "at least 1"),
@@ -216,4 +216,4 @@ def test_values_of_a_file_without_effect_are_warned_of(photos, tmp_path, capsys)
 def test_every_value_of_the_configuration_is_a_flag():
     names = {action.dest for action in build_parser()._actions}
     assert {f"{t}.{k}" for t, c in vars(resolve({})).items() for k in vars(c)} <= names
-    assert set(RECIPES) == {"smoke", "demo", "paper"}
+    assert set(RECIPES) == {"smoke", "demo", "paper", "teacher", "pixel", "gan", "finetune"}
