@@ -5,7 +5,7 @@ convolution each, then a fixed 3x3 filter for every channel (as ECBSR has Sobel 
 filters, Zhang et al., ACM MM 2021; here all 3x3 cosines but the constant one). There is neither a
 bias nor a non-linearity between the two, so all are one 3x3 convolution, borders included:
 
-    kernel[o, i, :, :] = weight[o, i, :, :] + gain * sum_k planes[o, i, k] * filters[k, :, :]
+    kernel[o, i, :, :] = weight[o, i, :, :] + gain * sum_k planes[o, k, i] * filters[k, :, :]
 
 Training folds the kernels and not the images (as SESR does, arXiv 2103.09404): a layer is one
 convolution in training too, and what the branches cost does not depend on the size of the crops.
@@ -47,7 +47,7 @@ class ExpandedConv2d(nn.Conv2d):
         gain: strength of the fixed filters, whose norm is 1 before it.
 
     Attributes:
-        planes: the branches' 1x1 convolutions, (out, in, 8); they start at 0, so that the layer's
+        planes: the branches' 1x1 convolutions, (out, 8, in); they start at 0, so that the layer's
             output is bit for bit that of `layer`.
     """
 
@@ -55,15 +55,17 @@ class ExpandedConv2d(nn.Conv2d):
         super().__init__(layer.in_channels, layer.out_channels, 3, padding=1, device="meta")
         assert layer.bias is not None
         self.weight, self.bias = layer.weight, layer.bias
-        self.planes = nn.Parameter(layer.weight.new_zeros(*layer.weight.shape[:2], 8))
-        filters = gain * fixed_filters().to(layer.weight)
-        self.register_buffer("filters", filters.view(8, 9), persistent=False)
+        self.planes = nn.Parameter(layer.weight.new_zeros(layer.out_channels, 8, layer.in_channels))
+        filters = gain * fixed_filters().view(8, 9).T.contiguous()
+        self.register_buffer("filters", filters.to(layer.weight), persistent=False)
         self.filters: Tensor
         self.train(layer.training)
 
     def kernel(self) -> Tensor:
         """Return what all branches are together, (out, in, 3, 3)."""
-        return self.weight + (self.planes @ self.filters).view(self.weight.shape)
+        # In this order the product has its channels last, as the weight has in training.
+        branches = (self.filters @ self.planes).view(self.out_channels, 3, 3, self.in_channels)
+        return self.weight + branches.permute(0, 3, 1, 2)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in, H, W) to (N, out, H, W)."""

@@ -46,8 +46,8 @@ class Branches(ExpandedConv2d):
 
     def forward(self, x):
         y = F.conv2d(x, self.weight, self.bias, padding=1)
-        for k, cosine in enumerate(self.filters.view(-1, 1, 1, 3, 3)):
-            mixed = F.conv2d(x, self.planes[:, :, k, None, None])
+        for k, cosine in enumerate(self.filters.T.reshape(-1, 1, 1, 3, 3)):
+            mixed = F.conv2d(x, self.planes[:, k, :, None, None])
             each = cosine.expand(len(self.planes), 1, 3, 3)
             y = y + F.conv2d(mixed, each, padding=1, groups=len(self.planes))
         return y
