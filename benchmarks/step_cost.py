@@ -8,13 +8,14 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+import inspect
 import itertools
 import json
 import random
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,21 +53,19 @@ def keep_memory() -> None:
         mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
-def interleaved(
+def take_turns(
     steps: dict[str, Step], cycles: dict[str, int], *, rounds: int, warm_up: int
-) -> tuple[dict[str, Ratio], float]:
-    """Return each step's cost in units of the first one's, and that one's median in seconds.
+) -> dict[str, list[tuple[float, float]]]:
+    """Return each step's durations by the wall clock and in CPU time, seconds, round by round.
 
-    Every round takes one step of each, in another order, and gives one ratio. Of a step whose cost
-    comes back every so many steps the medians at each position of that cycle are averaged.
+    Every round takes one step of each, in another order.
 
     Args:
-        steps: by name; the first is the baseline.
+        steps: by name.
         cycles: their periods, steps; 1 where there is no entry.
-        rounds: a multiple of every period.
+        rounds: to measure.
         warm_up: steps of each that are not measured, rounded up to whole cycles.
     """
-    baseline = next(iter(steps))
     for name, step in steps.items():
         cycle = cycles.get(name, 1)
         for _ in range(-(-warm_up // cycle) * cycle):
@@ -82,6 +81,25 @@ def interleaved(
                 wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
                 taken[name].append((wall, cpu))
             gc.collect()
+    return taken
+
+
+def interleaved(
+    steps: dict[str, Step], cycles: dict[str, int], *, rounds: int, warm_up: int
+) -> tuple[dict[str, Ratio], float]:
+    """Return each step's cost in units of the first one's, and that one's median in seconds.
+
+    Every round (see `take_turns`) gives one ratio. Of a step whose cost comes back every so many
+    steps the medians at each position of that cycle are averaged.
+
+    Args:
+        steps: by name; the first is the baseline.
+        cycles: their periods, steps; 1 where there is no entry.
+        rounds: a multiple of every period.
+        warm_up: steps of each that are not measured, rounded up to whole cycles.
+    """
+    baseline = next(iter(steps))
+    taken = take_turns(steps, cycles, rounds=rounds, warm_up=warm_up)
 
     def ratio(name: str, clock: int) -> float:
         pairs = zip(taken[name], taken[baseline], strict=True)
@@ -98,32 +116,59 @@ def own_share(step: Step, passes: Sequence[tuple[Any, str]], *, count: int) -> f
 
     Args:
         step: has been warmed up.
-        passes: owners and names of functions that the step finds there when it calls them, and
-            that do not call each other.
+        passes: owners and names of functions that the step finds there when it calls them.
         count: of steps to take, a multiple of the step's period.
     """
-    inside = 0.0
+    with time_inside({"": passes}) as inside, _no_collection():
+        started = time.perf_counter()
+        for _ in range(count):
+            step()
+        return 1 - inside[""] / (time.perf_counter() - started)
 
-    def timed(function: Callable[..., Any]) -> Callable[..., Any]:
+
+@contextlib.contextmanager
+def time_inside(
+    places: Mapping[str, Sequence[tuple[Any, str]]], wait: Callable[[], None] = lambda: None
+) -> Iterator[dict[str, float]]:
+    """Measure the time spent in some functions, seconds by the wall clock, by label.
+
+    What a measured function calls is part of its own time.
+
+    Args:
+        places: owners and names of functions that callers find there when they call them.
+        wait: for the device, before and after each of them.
+    """
+    inside = dict.fromkeys(places, 0.0)
+    busy = False
+
+    def timed(label: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def run(*args: Any, **options: Any) -> Any:
-            nonlocal inside
-            started = time.perf_counter()
+            nonlocal busy
+            if busy:
+                return function(*args, **options)
+            wait()
+            busy, started = True, time.perf_counter()
             try:
                 return function(*args, **options)
             finally:
-                inside += time.perf_counter() - started
+                wait()
+                inside[label] += time.perf_counter() - started
+                busy = False
 
         return run
 
-    originals = [(owner, name, getattr(owner, name)) for owner, name in passes]
-    for owner, name, function in originals:
-        setattr(owner, name, timed(function))
+    originals = [
+        (owner, name, inspect.getattr_static(owner, name))
+        for functions in places.values()
+        for owner, name in functions
+    ]
+    for label, functions in places.items():
+        for owner, name in functions:
+            found = inspect.getattr_static(owner, name)
+            run = timed(label, getattr(owner, name))
+            setattr(owner, name, staticmethod(run) if isinstance(found, staticmethod) else run)
     try:
-        with _no_collection():
-            started = time.perf_counter()
-            for _ in range(count):
-                step()
-            return 1 - inside / (time.perf_counter() - started)
+        yield inside
     finally:
         for owner, name, function in originals:
             setattr(owner, name, function)
