@@ -15,6 +15,7 @@ from mfagan.images import read_image
 from mfagan.page import chart, data_uri, heading, page, table
 from mfagan.resources import shown_time
 from mfagan.run_folder import RunFolder, read_metrics
+from mfagan.teachers import teacher_name
 
 if TYPE_CHECKING:
     import torch
@@ -74,6 +75,12 @@ def training_curves(metrics: Iterable[Mapping[str, Any]]) -> list[str]:
     return sections
 
 
+def _network(stage: str, architecture: str) -> str:
+    """Return what a stage trained: of the teacher's, whether it is ESRGAN or a small teacher."""
+    is_teacher = stage.startswith("teacher")
+    return f"{architecture} ({teacher_name(architecture)})" if is_teacher else architecture
+
+
 def _stages(stages: dict[str, dict[str, Any]], metrics: list[dict[str, Any]]) -> str:
     rows = []
     for name, stage in stages.items():
@@ -84,7 +91,7 @@ def _stages(stages: dict[str, dict[str, Any]], metrics: list[dict[str, Any]]) ->
         rows.append(
             (
                 name,
-                stage["architecture"],
+                _network(name, stage["architecture"]),
                 stage["steps"],
                 shown_time(took) if lines else "",
                 f"{waited / took:.1%}" if took else "",
