@@ -49,9 +49,10 @@ if TYPE_CHECKING:
 
 CANDIDATES = (
     ("none", 0.0),
+    ("focal-frequency", 0.01),
+    ("focal-frequency", 0.1),
     ("focal-frequency", 1.0),
-    ("focal-frequency", 10.0),
-    ("focal-frequency", 100.0),
+    ("focal-frequency", 3.0),
     ("critic", 0.1),
     ("critic", 1.0),
 )

@@ -20,6 +20,8 @@ LAYER_WEIGHTS: dict[str, dict[str, float]] = {
     },
 }
 """Of VGG19's features before activation: as ESRGAN takes them, and as Real-ESRGAN."""
+FOCAL_WEIGHT = 100.0
+"""Of the focal frequency loss, a squared error: chosen by `benchmarks/perceptual.py`."""
 
 
 class VggLoss(nn.Module):
@@ -63,11 +65,13 @@ class FocalFrequencyLoss(nn.Module):
 
     Args:
         alpha: above 0; 0 weighs all alike and makes it the mean squared error of the pixels.
+        weight: of the whole.
     """
 
-    def __init__(self, alpha: float = 1.0) -> None:
+    def __init__(self, alpha: float = 1.0, *, weight: float = 1.0) -> None:
         super().__init__()
         self.alpha = alpha
+        self.weight = weight
 
     def forward(self, sr: Tensor, hr: Tensor) -> Tensor:
         """Return the loss of each sample, (N,), in single precision at least.
@@ -86,13 +90,13 @@ class FocalFrequencyLoss(nn.Module):
                 focus /= largest.clamp_min(torch.finfo(focus.dtype).tiny)
                 # Half of the spectrum is there; what mirrors the other half counts twice.
                 focus[..., 1 : (sr.shape[-1] + 1) // 2] *= 2
-            return (focus * power).flatten(1).sum(1) / sr[0].numel()
+            return self.weight * (focus * power).flatten(1).sum(1) / sr[0].numel()
 
 
 def make_perceptual(
     name: str, file: str = "", *, silent: bool = False
 ) -> VggLoss | FocalFrequencyLoss | None:
-    """Return the perceptual loss of a name; None for `none`.
+    """Return the perceptual loss of a name, None for `none`; its usual weight is in it already.
 
     VGG19's weights are downloaded (548 MB) when they are needed and not there.
 
@@ -109,7 +113,7 @@ def make_perceptual(
     if name == "none":
         return None
     if name == "focal-frequency":
-        return FocalFrequencyLoss()
+        return FocalFrequencyLoss(weight=FOCAL_WEIGHT)
     if name not in LAYER_WEIGHTS:
         known = ", ".join(("none", *LAYER_WEIGHTS, "focal-frequency"))
         raise ValueError(f"a perceptual loss is one of {known}, got '{name}'")

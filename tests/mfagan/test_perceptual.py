@@ -58,8 +58,8 @@ def direct_focal_frequency(sr, hr, alpha):
 def test_focal_frequency_is_the_published_formula(size, alpha):
     rng = np.random.default_rng(0)
     sr, hr = rng.random((2, 4, 3, *size))
-    found = FocalFrequencyLoss(alpha)(torch.from_numpy(sr), torch.from_numpy(hr))
-    np.testing.assert_allclose(found, direct_focal_frequency(sr, hr, alpha), rtol=1e-12)
+    found = FocalFrequencyLoss(alpha, weight=3.0)(torch.from_numpy(sr), torch.from_numpy(hr))
+    np.testing.assert_allclose(found, 3 * direct_focal_frequency(sr, hr, alpha), rtol=1e-12)
 
 
 def test_focal_frequency_without_focus_is_the_squared_error(pair):
@@ -146,7 +146,9 @@ def test_a_loss_by_its_name(weights, tmp_path):
     file = tmp_path / "vgg19.pth"
     torch.save(weights, file)
     assert make_perceptual("none") is None
-    assert isinstance(make_perceptual("focal-frequency"), FocalFrequencyLoss)
+    focal = make_perceptual("focal-frequency")
+    assert isinstance(focal, FocalFrequencyLoss)
+    assert (focal.alpha, focal.weight) == (1.0, 100.0)
     for name, layers in LAYER_WEIGHTS.items():
         loss = make_perceptual(name, str(file))
         assert isinstance(loss, VggLoss)
