@@ -44,7 +44,8 @@ def load_onnx(path: str | Path) -> Any:
         raise FileNotFoundError(f"there is no ONNX file '{path}'")
     if path.suffix.lower() in PICKLES:
         raise ValueError(
-            f"'{path}' is not an ONNX file: {path.suffix} files hold PyTorch's weights"
+            f"'{path}' is not an ONNX file: {path.suffix} files hold PyTorch's weights; export "
+            "them first"
         )
     damaged = f"'{path}' is not an ONNX file, or is damaged"
     try:

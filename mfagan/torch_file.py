@@ -98,7 +98,10 @@ def read_torch_file(path: Path) -> TorchFile:
                 found, records = _read_zip(bounded, size)
     if not isinstance(found.value, dict):
         what = next(iter(found.foreign), type(found.value).__name__)
-        raise ValueError(f"it holds one Python object ({shown(what)}) instead of named tensors")
+        raise ValueError(
+            f"it holds one Python object ({shown(what)}) instead of named tensors; save the "
+            "network's state_dict()"
+        )
     places = dict(_named_places(found.value))
     for name, place in places.items():
         _check(shown(name), place, records.get(place.storage.key))
@@ -180,6 +183,8 @@ class _Bounded(io.BufferedReader):
 
 def _read_zip(file: _Bounded, size: int) -> tuple[Outline, dict[str, _Record]]:
     try:
+        if not zipfile.is_zipfile(file):
+            raise ValueError("it is cut short: the directory at its end is missing")
         with zipfile.ZipFile(file) as archive:
             entries = {entry.filename: entry for entry in archive.infolist()}
             pickles = [name for name in entries if name.partition("/")[2] == "data.pkl"]

@@ -105,7 +105,7 @@ SAFETENSORS = {
     ),
     "gap": (one(tensor(begin=4, end=8), b"\0" * 8), "overlap or leave gaps"),
     # Other programs' files
-    "zip": (b"PK\x03\x04" + b"\0" * 40, "it is cut short or damaged"),
+    "zip": (b"PK\x03\x04" + b"\0" * 40, "it is cut short: the directory"),
     "pickle": (b"\x80\x02}q\x00.", "it is a pickle that torch.save has not written"),
     "onnx": (b"\x08\x0a\x12\x07pytorch", "it is an ONNX file"),
     "foreign": (

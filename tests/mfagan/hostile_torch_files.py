@@ -97,6 +97,7 @@ def entries(code):
 
 
 FIRST = len(zipfile.ZipFile(io.BytesIO(ZIP)).read("archive/data/0")) // 4
+LOCATOR = ZIP.rindex(b"PK\6\7")
 LONG = b"\x80\x02" + b"(" * 400_000 + b"."
 DOUBLING = b")" + b"".join(b"q\0h\0\x86" for _ in range(200))
 SELF = b"}q\0" + text(b"a") + b"h\0s"
@@ -120,8 +121,9 @@ PTH = {
     "lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a Git LFS pointer"),
     "text": (b"not a model, but some text\n", "neither a .safetensors file nor one of torch.save"),
     "zeros": (b"\0" * 1000, "neither a .safetensors file nor one of torch.save"),
-    "cut-zip": (ZIP[: len(ZIP) // 2], "it is cut short or damaged"),
-    "cut-end": (ZIP[:-10], "it is cut short or damaged"),
+    "cut-zip": (ZIP[: len(ZIP) // 2], "it is cut short: the directory at its end is missing"),
+    "cut-end": (ZIP[:-10], "it is cut short: the directory"),
+    "disks": (ZIP[: LOCATOR + 16] + b"\2" + ZIP[LOCATOR + 17 :], "it is cut short or damaged"),
     "cut-pickle": (LEGACY[:3000], "it is cut short"),
     "cut-numbers": (LEGACY[:-5], "it is cut short: its tensors need"),
     "cut-start": (LEGACY[:20], "it is cut short"),

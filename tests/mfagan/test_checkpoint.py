@@ -150,3 +150,15 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
         save_network(file, build_network(parse(ARCHITECTURE)), dataclasses.replace(about(), step=9))
     assert file.read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["w.safetensors"]
+
+
+def test_a_header_whose_length_looks_like_a_pickle(tmp_path):
+    file = tmp_path / "w.safetensors"
+    for letters in range(0, 640, 8):
+        save_file({"w": torch.zeros(1)}, file, {"note": "x" * letters})
+        if file.read_bytes()[:9] == b"\x80\x02\0\0\0\0\0\0{":
+            break
+    else:
+        pytest.fail("no header of 640 bytes")
+    with pytest.raises(ValueError, match="1 tensors of another network, the first is 'w'"):
+        read_about(file)
