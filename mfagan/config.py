@@ -104,10 +104,10 @@ class NetworkConfig:
     )
     start: str = option("", "weights file that the generator starts from, instead of chance")
     reparameterize: float = option(
-        0.0,
-        "gain of extra linear branches beside every 3x3 convolution of one --architecture, folded "
-        "into it in every file (3 when no number is given); 0: none",
-        least=0, most=100, bare=3.0,
+        3.0,
+        "gain of the linear branches beside every 3x3 convolution of the generator in training, "
+        "folded into it in every file; 0: none",
+        least=0, most=100,
     )  # fmt: skip
 
 
@@ -172,12 +172,14 @@ class LossConfig:
         least=0,
     )
     perceptual: str = option(
-        "none",
+        "focal-frequency",
         "perceptual loss: VGG19's conv5_4 before activation, several of its layers (Real-ESRGAN), "
         "the focal frequency loss, or none",
         choices=("none", "vgg19", "vgg19-multi", "focal-frequency"),
     )
-    perceptual_weight: float = option(1.0, "weight of the perceptual loss", least=0)
+    perceptual_weight: float = option(
+        1.0, "weight of the perceptual loss, in units of its usual one", least=0
+    )
     perceptual_file: str = option(
         "", "VGG19's published weights file; without it they are downloaded once"
     )

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mfagan.generator import conv
+from mfagan.convolution import conv
 
 if TYPE_CHECKING:
     from mfagan.sharpness import Pass
@@ -126,7 +126,7 @@ class DiscriminatorAdaptors(nn.Module):
 def critic_distance(student: list[Tensor], teacher: list[Tensor]) -> Tensor:
     """Return the mean absolute difference of the features of two discriminator passes, (N,)."""
     distances = [
-        (ours.float() - theirs.float()).abs().flatten(1).mean(1)
+        (ours.float() - theirs.float()).abs().mean((1, 2, 3))
         for ours, theirs in zip(student, teacher, strict=True)
     ]
     return torch.stack(distances).mean(0)

@@ -18,19 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mfagan.architecture import ALIGNMENT, MfaArchitecture
+from mfagan.convolution import ExpandedConv2d, conv
 from mfagan.space import SearchSpace
-
-
-def conv(layer: nn.Module, x: Tensor, out_channels: int) -> Tensor:
-    """Apply the first `out_channels` filters of a layer to the channels that `x` has."""
-    assert isinstance(layer, nn.Conv2d)
-    if x.shape[1] == layer.in_channels and out_channels == layer.out_channels:
-        return layer(x)
-    assert type(layer) is nn.Conv2d  # of another kind, the weight may not be all of the kernel
-    assert layer.bias is not None
-    assert isinstance(layer.padding, tuple)
-    weight = layer.weight[:out_channels, : x.shape[1]]
-    return F.conv2d(x, weight, layer.bias[:out_channels], padding=layer.padding)
 
 
 class AggregationModule(nn.Module):
@@ -139,6 +128,8 @@ class Generator(nn.Module):
             raise ValueError(
                 f"{architecture} is not in the space of this supernet: {_in_words(self.space)}"
             )
+        if any(isinstance(layer, ExpandedConv2d) for layer in self.modules()):
+            raise ValueError("branches are to be folded away before a SubGenerator is cut out")
         plain = Generator(architecture)
         ours = self.state_dict()
         sliced = {

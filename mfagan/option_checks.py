@@ -79,11 +79,6 @@ def without_effect(config: TrainConfig, given: Values) -> Iterator[tuple[str, st
         ),
         (alone and not trains_critic, _LOSSES, "without an adversarial stage"),
         (
-            network.architecture == "supernet" and not alone,
-            {"reparameterize"},
-            "on a supernet; but fine-tuning of its SubGenerators goes by it",
-        ),
-        (
             network.architecture == "supernet",
             {"compile"},
             "on a supernet, whose SubGenerators take turns",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from latency.commandline import nearest
+from mfagan import processes
 from mfagan.architecture import MfaArchitecture, RrdbArchitecture, parse
 from mfagan.checkpoint import About, is_weights_file, load_network, read_about
 from mfagan.config import AUTO, NO_TEACHER, TrainConfig
@@ -81,8 +82,9 @@ def new_networks(config: TrainConfig, out: Path | None = None) -> Networks:
     """
     refuse_contradictions(config)
     if config.schedule.gan_steps or uses_teacher(config):
-        # Read, and downloaded, before anything is trained.
-        make_perceptual(config.loss.perceptual, config.loss.perceptual_file)
+        # Read, and downloaded once, before anything is trained.
+        loss = config.loss
+        processes.from_first(lambda: bool(make_perceptual(loss.perceptual, loss.perceptual_file)))
     generator, about = _new_generator(config)
     teacher, file = _find_teacher(config, out)
     discriminator = _new_discriminator(config)

@@ -170,9 +170,9 @@ def critic_stage(
 
 
 def _put_branches(network: Generator | RRDBNet, config: TrainConfig) -> None:
-    """Re-parameterise a generator that is trained alone; files hold it folded."""
+    """Re-parameterise a generator; files hold it folded."""
     gain = config.network.reparameterize
-    if gain and isinstance(network, Generator) and network.space is None:
+    if gain and isinstance(network, Generator):
         expand(network, gain)
 
 

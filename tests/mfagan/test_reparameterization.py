@@ -1,4 +1,5 @@
 import copy
+import random
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +15,13 @@ from torch.nn.utils import parametrize
 from mfagan.architecture import parse
 from mfagan.checkpoint import About, load_network, save_network
 from mfagan.config import METHODS, resolve
+from mfagan.convolution import ExpandedConv2d, fixed_filters
 from mfagan.ema import AveragedWeights
 from mfagan.evaluation import to_tensor
 from mfagan.generator import Generator
 from mfagan.generator_optimizers import OptimizerChoice
 from mfagan.images import list_images, read_image
-from mfagan.reparameterization import ExpandedConv2d, expand, fixed_filters, plain
+from mfagan.reparameterization import expand, plain
 from mfagan.resize import crop_to_multiple, downscale
 from mfagan.rrdb import RRDBNet
 from mfagan.space import SearchSpace
@@ -324,10 +326,28 @@ def test_it_compiles_in_one_piece():
         assert torch.equal(compiled(x), network(x))
 
 
+def test_slices_of_a_supernet_are_what_its_folded_slices_are():
+    torch.manual_seed(0)
+    space = SearchSpace(
+        scale=2, widths=(4, 6, 8), modules=(1, 2), convolutions=(1, 2), branches=(0, 1, 2)
+    )
+    supernet = Generator.supernet(space)
+    expand(supernet, 3)
+    for name, parameter in supernet.named_parameters():
+        if name.endswith("planes"):
+            torch.nn.init.normal_(parameter, std=0.05)
+    folded, rng = plain(supernet), random.Random(0)
+    members = {space.largest, space.smallest, *(space.sample(rng) for _ in range(30))}
+    assert len(members) > 15
+    for member in members:
+        x = torch.rand(1, 3, 5, 7)
+        expected = folded.cut(member)(x)
+        torch.testing.assert_close(supernet(x, member), expected, rtol=0, atol=1e-5)
+    with pytest.raises(ValueError, match="folded away before"):
+        supernet.cut(space.smallest)
+
+
 def test_refusals():
-    space = SearchSpace(scale=2, widths=(4, 8), modules=(1, 2), convolutions=(1, 2))
-    with pytest.raises(ValueError, match="a supernet cannot be re-parameterized"):
-        expand(Generator.supernet(space), 3)
     with pytest.raises(ValueError, match=f"{SMALL} is re-parameterized already"):
         expand(expanded(), 3)
     for gain in (0, -1.0, float("inf"), float("nan")):
