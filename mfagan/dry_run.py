@@ -165,15 +165,20 @@ def _extra_bytes(
     copied: Sequence[Path | None],
 ) -> int:
     """Return the bytes of what no stage weighs: copies of teachers, figures, pictures."""
-    from mfagan.recorder import LOG_EVERY
+    from mfagan.recorder import LOG_EVERY, SAMPLE_SIDE
+    from mfagan.run_folder import KEPT_SAMPLES
 
     picture = 3 * validation[0][1].nbytes // 2  # a PNG of a photograph has half of its bytes
+    detail = min(picture, 3 * 3 * SAMPLE_SIDE**2 // 2)
+    details = sum(
+        min(KEPT_SAMPLES, -(-stage.steps // config.schedule.validate_every)) for stage in stages
+    )
     schedule = config.schedule
     names = {stage.name for stage in stages}
     steps = schedule.pixel_steps + schedule.gan_steps
     steps += schedule.teacher_steps * ("teacher" in names)
     steps += schedule.teacher_gan_steps * ("teacher-gan" in names)
     lines = steps // LOG_EVERY + steps // schedule.validate_every
-    # The report holds the pictures a second time, as text.
-    figures = lines * _LOG_LINE + len(stages) * picture * 7 // 3
+    # The report holds the pictures a second time, as text; of a detail on the way, SR alone.
+    figures = lines * _LOG_LINE + len(stages) * picture * 7 // 3 + details * detail * 13 // 9
     return figures + sum(file.stat().st_size for file in copied if file)
