@@ -288,7 +288,7 @@ def _write_results(folder: RunFolder, stages: list[Path], device: torch.device) 
     figures: dict[str, Any] = {"stages": {}}
     for path in stages:
         about = read_about(path)
-        figures["stages"][about.stage] = {
+        figures["stages"][path.stem] = {  # a copied teacher's was another one's
             "file": path.name,
             "architecture": about.architecture,
             "steps": about.step,

@@ -86,7 +86,7 @@ CASES = [
     (TRAIN + "--teacher truncated.safetensors", "'truncated.safetensors' is not"),
     (TRAIN + "--teacher rrdb_x2_w8_b1_g4", GRAMMAR),
     (TRAIN + "--teacher mfa_x4_w8_c1_s0", "must be an rrdb architecture"),
-    (TRAIN + "--teacher weights.pth", "weights.pth"),
+    (TRAIN + "--teacher weights.pth", "'weights.pth' is not a weights file.*torch.save has not"),
     (TRAIN + "--teacher-steps 0", "--teacher-steps must be above 0"),
     (TRAIN + "--discriminator patchgan_n9", "the grammar is patchgan"),
     (TRAIN + "--discriminator patchgan_n5_f4 --patch 8", "raise --patch or take fewer layers"),
