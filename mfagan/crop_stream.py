@@ -143,4 +143,5 @@ class CropStream:
             yield from (self._crops.draw(stage, step, batches, share) for step in steps)
             return
         self._workers = CropWorkers(self._crops, stage, steps, batches, share)
-        yield from self._workers
+        if not self._closed.is_set():  # by a caller that saw no workers yet
+            yield from self._workers
