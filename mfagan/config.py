@@ -8,24 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 from latency.commandline import nearest
 
-FORMAT = 1
-"""Of a run folder and its config.toml; a folder without the number is of the first."""
 NO_TEACHER = "none"
 AUTO = "auto"
 LARGEST = 10**12
 """Of a number without a limit of its own."""
 MOST_ENTRIES = 32
 """Of a list."""
-LARGEST_FILE = 1 << 20
-"""Bytes of a TOML file; a resolved configuration has two thousand."""
 
 
 def option(default: Any, text: str, **limits: Any) -> Any:
@@ -306,10 +300,10 @@ def resolve(*layers: Values, flags: Values | None = None) -> TrainConfig:
             if table not in known:
                 raise ValueError(_unknown_table(table, values))
             if not isinstance(values, Mapping):
-                raise ValueError(f"[{table}] must be a table, got {_cut(values)}")
+                raise ValueError(f"[{table}] must be a table, got {cut(values)}")
             for key, value in values.items():
                 if key not in _keys(known[table]):
-                    raise ValueError(f"unknown key {_cut(key)} in [{table}]{_place(key, table)}")
+                    raise ValueError(f"unknown key {cut(key)} in [{table}]{_place(key, table)}")
                 merged[table][key] = _checked(
                     known[table],
                     key,
@@ -319,62 +313,9 @@ def resolve(*layers: Values, flags: Values | None = None) -> TrainConfig:
     return TrainConfig(**{name: known[name](**values) for name, values in merged.items()})
 
 
-def read_toml(path: Path) -> Values:
-    """Return the tables of a TOML file; the `format` of a run folder's is checked and left out.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is not TOML in UTF-8, or of a newer version.
-    """
-    if not path.is_file():
-        reason = "does not exist"
-        if path.exists():  # a pipe, say, which would be waited for
-            reason = "is a folder, not a file" if path.is_dir() else "is not a regular file"
-        inside = path / "config.toml"
-        advice = f"; give '{inside}'" if inside.is_file() else ""
-        raise FileNotFoundError(f"the TOML file '{path}' {reason}{advice}")
-    with path.open("rb") as file:
-        data = file.read(LARGEST_FILE + 1)
-    if len(data) > LARGEST_FILE:
-        raise ValueError(f"'{path}' is larger than 1 MiB, too large for a configuration")
-    try:
-        tables = tomllib.loads(data.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise ValueError(f"'{path}' is not TOML: it is not UTF-8 text") from error
-    except ValueError as error:  # of TOML, or of a number of thousands of digits
-        raise ValueError(f"'{path}' is not TOML: {error}") from error
-    except RecursionError as error:
-        raise ValueError(f"'{path}' is not a configuration: it is nested too deeply") from error
-    check_format(tables.pop("format", FORMAT), path)
-    return tables
-
-
-def check_format(found: object, path: Path) -> None:
-    """Refuse what a newer version of the package wrote.
-
-    Raises:
-        ValueError: the format is newer than `FORMAT`, or none.
-    """
-    if type(found) is not int or found < 1:
-        raise ValueError(f"'{path}' is no configuration of mfagan: its format is {_cut(found)}")
-    if found > FORMAT:
-        raise ValueError(
-            f"'{path}' was written by a newer mfagan (format {found}; this version reads "
-            f"up to {FORMAT}); update mfagan"
-        )
-
-
 def to_values(config: TrainConfig) -> dict[str, dict[str, Any]]:
     """Return a configuration as tables of plain values."""
     return dataclasses.asdict(config)
-
-
-def to_toml(config: TrainConfig) -> str:
-    """Return a configuration as TOML that `read_toml` and `resolve` turn into an equal one."""
-    lines = []
-    for table, values in to_values(config).items():
-        lines += [f"[{table}]", *(f"{key} = {_toml(value)}" for key, value in values.items()), ""]
-    return "\n".join(lines)
 
 
 def differences(ours: TrainConfig, theirs: TrainConfig) -> list[str]:
@@ -394,8 +335,8 @@ def _keys(component: type) -> list[str]:
 
 def _unknown_table(table: str, values: object) -> str:
     if isinstance(values, Mapping):
-        return f"unknown table [{_cut(table)[1:-1]}]{nearest(table, components())}"
-    return f"unknown key {_cut(table)} outside of every table{_place(table, '')}"
+        return f"unknown table [{cut(table)[1:-1]}]{nearest(table, components())}"
+    return f"unknown key {cut(table)} outside of every table{_place(table, '')}"
 
 
 def _place(key: str, table: str) -> str:
@@ -408,7 +349,7 @@ def _place(key: str, table: str) -> str:
     return hint if home == table else f"{hint[:-1]} in [{home}]?"
 
 
-def _cut(value: object) -> str:
+def cut(value: object) -> str:
     """Return a value as a short text of one line."""
     try:
         text = repr(value)
@@ -423,7 +364,7 @@ def _checked(component: type, name: str, value: Any, *, said: str) -> Any:
         return _checked_one(component, name, kind, value, said=said)
     if not isinstance(value, list | tuple) or not 1 <= len(value) <= MOST_ENTRIES:
         raise ValueError(
-            f"{said} must be a list of 1 to {MOST_ENTRIES} {kind.__name__}, got {_cut(value)}"
+            f"{said} must be a list of 1 to {MOST_ENTRIES} {kind.__name__}, got {cut(value)}"
         )
     return tuple(_checked_one(component, name, kind, item, said=said) for item in value)
 
@@ -432,31 +373,22 @@ def _checked_one(component: type, name: str, kind: type, value: Any, *, said: st
     if kind is float and type(value) is int and abs(value) <= LARGEST:
         value = float(value)
     if not isinstance(value, kind) or isinstance(value, bool):
-        raise ValueError(f"{said} must be of type {kind.__name__}, got {_cut(value)}")
+        raise ValueError(f"{said} must be of type {kind.__name__}, got {cut(value)}")
     limits = next(f.metadata for f in fields(component) if f.name == name)
     if reason := limits.get("refused", {}).get(value):
         raise ValueError(f"{said} must not be {value}: {reason}")
     if "choices" in limits and value not in limits["choices"]:
         shown = ", ".join(map(str, limits["choices"]))
         hint = nearest(value, limits["choices"]) if isinstance(value, str) else ""
-        raise ValueError(f"{said} must be one of {shown}, got {_cut(value)}{hint}")
+        raise ValueError(f"{said} must be one of {shown}, got {cut(value)}{hint}")
     if isinstance(value, str):
         # A name that is not UTF-8 cannot be written into TOML, and no path holds a NUL.
         if any(c == "\0" or "\ud800" <= c <= "\udfff" for c in value):
-            raise ValueError(f"{said} must be UTF-8 text without NUL, got {_cut(value)}")
+            raise ValueError(f"{said} must be UTF-8 text without NUL, got {cut(value)}")
     elif isinstance(value, int | float):
         if isinstance(value, float) and not math.isfinite(value):
             raise ValueError(f"{said} must be a finite number, got {value!r}")
         least, most = limits.get("least", float("-inf")), limits.get("most", LARGEST)
         if not least <= value <= most:
-            raise ValueError(f"{said} must be from {least} to {most}, got {_cut(value)}")
+            raise ValueError(f"{said} must be from {least} to {most}, got {cut(value)}")
     return value
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, tuple):
-        return "[" + ", ".join(map(_toml, value)) + "]"
-    if isinstance(value, str):
-        escaped = "".join(f"\\u{ord(c):04x}" if ord(c) < 32 or c in '"\\\x7f' else c for c in value)
-        return f'"{escaped}"'
-    return repr(value)

@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 from latency.files import LEFTOVER
-from mfagan.config import TrainConfig, components, differences, read_toml, resolve
+from mfagan.config import TrainConfig, components, differences, resolve
+from mfagan.config_file import read_toml
 from mfagan.earlier_settings import changed_since_stage
 from mfagan.run_inputs import Inputs, changed_inputs, read_inputs
 

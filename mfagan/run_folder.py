@@ -24,7 +24,8 @@ from latency.files import (
     write_json,
     write_text,
 )
-from mfagan.config import FORMAT, TrainConfig, to_toml
+from mfagan.config import TrainConfig
+from mfagan.config_file import FORMAT, to_toml
 from mfagan.existing_run import CONFIG, SUMMARY, holds_another_run
 from mfagan.run_inputs import Inputs, read_inputs, write_inputs
 from mfagan.trainer_state import read_state, write_state

@@ -26,10 +26,10 @@ from mfagan.config import (
     components,
     differences,
     field_type,
-    read_toml,
     resolve,
     to_values,
 )
+from mfagan.config_file import read_toml
 from mfagan.option_checks import (
     refuse_contradictions,
     refuse_moved_inputs,

@@ -18,7 +18,8 @@ import export.cli
 import mfagan.train_cli
 import nas.cli
 from mfagan.architecture import MfaArchitecture, RrdbArchitecture, parse
-from mfagan.config import LARGEST, components, field_type, read_toml, resolve, to_toml, to_values
+from mfagan.config import LARGEST, components, field_type, resolve, to_values
+from mfagan.config_file import read_toml, to_toml
 
 quick = settings(derandomize=True, deadline=None, database=None, max_examples=150)
 

@@ -4,16 +4,8 @@ import os
 
 import pytest
 
-from mfagan.config import (
-    FORMAT,
-    LARGEST_FILE,
-    DataConfig,
-    TrainConfig,
-    components,
-    differences,
-    read_toml,
-    resolve,
-)
+from mfagan.config import DataConfig, TrainConfig, components, differences, resolve
+from mfagan.config_file import FORMAT, LARGEST_FILE, read_toml
 from mfagan.recipes import RECIPES
 
 

@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 from latency.commandline import FailureError
 from mfagan.architecture import parse
 from mfagan.checkpoint import About, build_network, read_about, save_network
-from mfagan.config import resolve, to_toml
+from mfagan.config import resolve
+from mfagan.config_file import to_toml
 from mfagan.dry_run import plan_training
 from mfagan.existing_run import is_finished, stored_config
 from mfagan.generator import Generator

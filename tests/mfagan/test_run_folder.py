@@ -1,6 +1,7 @@
 import pytest
 
-from mfagan.config import FORMAT, resolve, to_toml
+from mfagan.config import resolve
+from mfagan.config_file import FORMAT, to_toml
 from mfagan.existing_run import stored_config
 from mfagan.run_folder import RunFolder
 
