@@ -148,8 +148,8 @@ def pixel_contenders(architecture: MfaArchitecture, setting: Setting) -> dict[st
         step = plain_pixel_step(network, setting.plain(), learning_rate=LEARNING_RATE, bf16=bf16)
         return setting.waiting(step)
 
-    def ours(precision: str, compiled: str = "off") -> Step:
-        config = _config(precision, compiled)
+    def ours(precision: str, **options: Any) -> Step:
+        config = _config(precision, **options)
         network = _generator(architecture)
         stage = stage_runs.pixel_stage(
             "pixel", network, LEARNING_RATE, STEPS, config, setting.device
@@ -187,8 +187,8 @@ def gan_contenders(
     def joined(precision: str) -> Step:
         return plain(precision, joined=True)
 
-    def ours(precision: str, compiled: str = "off") -> Step:
-        config = _config(precision, compiled)
+    def ours(precision: str, **options: Any) -> Step:
+        config = _config(precision, **options)
         stage = stage_runs.gan_stage(
             "gan",
             _generator(architecture),
@@ -317,6 +317,7 @@ def where_time_goes(architecture: str, steps: int, setting: Setting) -> dict[str
         for stage in ("pixel", "gan"):
             config = _config(
                 setting.precisions[-1],
+                extras=True,
                 data={"data": str(photographs), "batch": BATCH, "patch": PATCH},
                 network={"architecture": architecture, "teacher": "none"},
                 schedule={
@@ -373,10 +374,15 @@ def _in_each_precision(
         found[f"mfagan {precision}"] = Contender(
             make=functools.partial(ours, precision), baseline=baseline, target=1.0
         )
+    chosen = setting.precisions[-1]
+    found[f"mfagan {chosen}, its defaults"] = Contender(
+        make=functools.partial(ours, chosen, extras=True),
+        baseline=f"{next(iter(plain))} {chosen}",
+    )
     if setting.device.type == "cuda":
         # The recipe as it is published has neither bf16 nor compilation.
         found["mfagan compiled"] = Contender(
-            make=functools.partial(ours, setting.precisions[-1], "on"),
+            make=functools.partial(ours, chosen, compiled="on"),
             baseline=f"{next(iter(plain))} fp32",
             target=ON_GPU,
         )
@@ -403,13 +409,26 @@ def _our_step(stage: Stage, config: TrainConfig, setting: Setting) -> Step:
     return setting.waiting(step)
 
 
-def _config(precision: str, compiled: str = "off", **tables: dict[str, Any]) -> TrainConfig:
-    """Return mfagan-train's configuration with plain Adam, and without what ESRGAN has not."""
+def _config(
+    precision: str, *, compiled: str = "off", extras: bool = False, **tables: dict[str, Any]
+) -> TrainConfig:
+    """Return mfagan-train's configuration with plain Adam.
+
+    Args:
+        precision, compiled: of the run.
+        extras: keep what ESRGAN has not: branches beside the convolutions, and a perceptual loss
+            where VGG19's is left out.
+        tables: further values.
+    """
     values: dict[str, dict[str, Any]] = {
         "network": {"teacher_discriminator": "none"},
+        "loss": {},
         "optimizer": {"generator_optimizer": "adam"},
         "run": {"precision": precision, "compile": compiled},
     }
+    if not extras:
+        values["network"]["reparameterize"] = 0.0
+        values["loss"]["perceptual"] = "none"
     for table, entries in tables.items():
         values[table] = {**values.get(table, {}), **entries}
     return resolve(values)
