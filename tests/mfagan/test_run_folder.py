@@ -1,9 +1,10 @@
+import numpy as np
 import pytest
 
 from mfagan.config import resolve
 from mfagan.config_file import FORMAT, to_toml
 from mfagan.existing_run import stored_config
-from mfagan.run_folder import RunFolder
+from mfagan.run_folder import KEPT_SAMPLES, RunFolder
 
 
 def test_a_full_disk_names_the_metrics_too(tmp_path):
@@ -48,3 +49,35 @@ def test_a_configuration_that_cannot_be_read_is_one_sentence(tmp_path, content, 
         (tmp_path / "config.toml").write_bytes(content)
     with pytest.raises(ValueError, match=sentence):
         stored_config(tmp_path)
+
+
+def test_samples_on_the_way_stay_few_and_evenly_spread(tmp_path):
+    folder = RunFolder(tmp_path / "out", resolve())
+    picture = np.zeros((2, 6, 3), np.uint8)
+    folder.write_sample("teacher-gan", 9000, picture)
+    for step in range(100, 4001, 100):
+        folder.write_sample("gan", step, picture)
+        assert len(folder.stage_samples("gan")) <= KEPT_SAMPLES
+    steps = [step for step, _ in folder.stage_samples("gan")]
+    assert len(steps) == KEPT_SAMPLES
+    assert (steps[0], steps[-1]) == (100, 4000)
+    gaps = np.diff(steps)
+    assert gaps.max() <= 2 * 3900 / (KEPT_SAMPLES - 1)
+    folder.forget_after("gan", steps[3])
+    assert [step for step, _ in folder.stage_samples("gan")] == steps[:4]
+    assert [step for step, _ in folder.stage_samples("teacher-gan")] == [9000]
+
+
+def test_a_process_that_leaves_writing_to_the_first_writes_nothing(tmp_path):
+    folder = RunFolder(tmp_path / "out", resolve(), writes=False)
+    with folder.only_process():
+        folder.append_metrics({"stage": "pixel", "step": 1})
+        folder.write_sample("pixel", 1, np.zeros((2, 6, 3), np.uint8))
+        folder.write_weights(folder.weights("pixel"), None, None)
+        folder.save_state({})
+        folder.forget_after("pixel", 0)
+        folder.prune_checkpoints("pixel", None)
+        folder.clear_state()
+        folder.open_tensorboard()
+        folder.check_there()
+    assert not (tmp_path / "out").exists()
