@@ -95,6 +95,7 @@ Planned = tuple["Stage", "About", int]
 
 def _stages(networks: Networks, config: TrainConfig, device: torch.device) -> Iterator[Planned]:
     """Yield the stages of a run, as training makes them, with the steps of each."""
+    from mfagan.reparameterization import plain
     from mfagan.stage_runs import gan_stage, pixel_stage
 
     schedule, generator = config.schedule, networks.generator
@@ -105,7 +106,8 @@ def _stages(networks: Networks, config: TrainConfig, device: torch.device) -> It
         yield pixel_stage("pixel", generator, rate, steps, config, device), networks.about, steps
     if steps := schedule.gan_steps:
         critic, taught_by = networks.discriminator, teachers[0] if teachers else None
-        gan = gan_stage("gan", generator, taught_by, critic, steps, config, device)
+        # As it comes from the pixel stage's file, which gets branches of its own.
+        gan = gan_stage("gan", plain(generator), taught_by, critic, steps, config, device)
         yield gan, networks.about, steps
 
 

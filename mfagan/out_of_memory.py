@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 _RING_ITEM = 2
 """Bytes of a number that SAF keeps, in half precision (`mfagan.generator_optimizers`)."""
 
-_CUDA = ("cuda error: out of memory", "_alloc_failed")
-"""Words of CUDA and its libraries when torch's own allocator was not asked."""
+_LIBRARIES = ("cuda error: out of memory", "_alloc_failed", "could not create a primitive")
+"""Words of CUDA, its libraries and oneDNN when torch's own allocator was not asked."""
 _ASKED = re.compile(r"(?:tried to allocate|unable to allocate) ([\d.]+ ?(?:bytes|[KMGT]iB))", re.I)
 
 
@@ -93,7 +93,7 @@ def refuse_large_ring(methods: set[str], config: TrainConfig, device: torch.devi
 
 
 def _is_want_of_memory(error: Exception) -> bool:
-    return out_of_memory(error) or any(words in str(error).lower() for words in _CUDA)
+    return out_of_memory(error) or any(words in str(error).lower() for words in _LIBRARIES)
 
 
 def _advice(stage: str, config: TrainConfig) -> str:

@@ -197,6 +197,7 @@ def raises(error):
         (raises(RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be")), ""),
         (raises(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling")), ""),
         (raises(RuntimeError("std::bad_alloc")), ""),
+        (raises(RuntimeError("could not create a primitive")), ""),
     ],
 )  # fmt: skip
 def test_want_of_memory_says_what_to_lower(train, tmp_path, monkeypatch, failure, asked):

@@ -207,10 +207,10 @@ def test_a_kernel_that_refuses_bytes_half_way_costs_a_sentence(server, config, w
 
 
 def test_real_want_of_memory_says_what_to_lower(server, config, tmp_path):
-    large = config | {"data": config["data"] | {"batch": 256}}
+    large = config | {"data": config["data"] | {"batch": 1024}}
     out = tmp_path / "out"
-    result = server.train(large, out, more_memory=80 << 20)
+    result = server.train(large, out, more_memory=240 << 20)
     assert result["status"] == 1
-    assert "out of memory in the teacher stage at batch 256, patch 8, width 4 (" in result["said"]
+    assert "out of memory in the teacher stage at batch 1024, patch 8, width 4 (" in result["said"]
     assert "asked for); lower --batch, --patch or the width of --teacher, or go" in result["said"]
     assert_readable(out, large)
