@@ -151,7 +151,9 @@ class CropWorkers:
                     stdin=subprocess.PIPE,
                     pass_fds=(writing.fileno(),),
                     env=environment,
-                    start_new_session=True,  # a terminal's Ctrl-C is not for it
+                    # A terminal's Ctrl-C is not for it. A session of its own would have that too, but
+                    # some kernels share the cores out by session, whatever `nice` said.
+                    process_group=0,
                 )
             )
         self._pipes.append(reading)
