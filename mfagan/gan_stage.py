@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,30 @@ from mfagan.losses import JointLogits, generator_loss
 from mfagan.rrdb import RRDBNet
 from mfagan.sharpness import Closure, Losses, Pass
 from mfagan.stages import Batch, Figures, MicroBatch, Stage, Terms, is_finite, per_sample_l1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """What the generator made of a step's samples, with its graph.
+
+    Attributes:
+        sr: (N, 3, H, W).
+        features: intermediate ones.
+        versions: of the generator's weights.
+    """
+
+    sr: Tensor
+    features: list[Tensor]
+    versions: list[int]
+
+    def serves(self, request: Pass, generator: nn.Module) -> bool:
+        """Tell whether a pass would make the same again; weights that moved have lost the graph."""
+        return (
+            not request.perturbed
+            and not request.second
+            and request.selection is None
+            and self.versions == [p._version for p in generator.parameters()]
+        )
 
 
 class AdversarialStage(Stage):
@@ -193,9 +217,13 @@ class GanStage(AdversarialStage):
         subnets = self.subnets(step)
         subnet = subnets[step % len(subnets)]
         parts = self.micro_batches(batch)
-        fakes = self.generate([part.first for part in parts], subnet)
         # Features kept for every part would take what --accumulate is there to save.
         keep = len(parts) == 1
+        made = self._made(parts[0].first, subnet) if keep else None
+        if made is None:
+            fakes = self.generate([part.first for part in parts], subnet)
+        else:
+            fakes = [made.sr.detach()]
         lessons = [
             None if self.teacher is None else Lessons(self._teach, part, keep=keep)
             for part in parts
@@ -207,7 +235,8 @@ class GanStage(AdversarialStage):
         undo = self.critic.remember()
         figures = self.critic.learn(parts, fakes, taught)
         with self.critic.held():
-            closures = self._closures(parts, fakes, lessons, subnet, figures)
+            closures = self._closures(parts, fakes, lessons, subnet, figures, made)
+            del made  # its graph must go with the first pass
             if is_finite(figures):
                 self.take_step(closures, figures)
             else:
@@ -225,6 +254,7 @@ class GanStage(AdversarialStage):
         lessons: Sequence[Lessons | None],
         subnet: MfaArchitecture | None,
         figures: Figures,
+        made: Made | None,
     ) -> list[Closure]:
         """Return the closures of G's step; D stays as it is now."""
         reals: dict[bool, list[Tensor]] = {}
@@ -260,9 +290,16 @@ class GanStage(AdversarialStage):
             return own if request.selection is None else own[request.selection], joint(request)
 
         return [
-            self._closure(part, lesson, subnet, figures, functools.partial(logits, k))
+            self._closure(part, lesson, subnet, figures, functools.partial(logits, k), made)
             for k, (part, lesson) in enumerate(zip(parts, lessons, strict=True))
         ]
+
+    def _made(self, batch: Batch, subnet: MfaArchitecture | None) -> Made:
+        """Run the generator once for D's step and for its own first pass."""
+        with self.precision(batch):
+            sr, features = self.run_features(batch.lr, subnet)
+        versions = [p._version for p in self.generator.parameters()]
+        return Made(sr=sr.float(), features=features, versions=versions)
 
     def _teach(self, batch: Batch) -> Taught:
         """Ask the teachers."""
@@ -281,6 +318,7 @@ class GanStage(AdversarialStage):
         subnet: MfaArchitecture | None,
         figures: Figures,
         logits: Callable[[Pass], tuple[Tensor, JointLogits | None]],
+        made: Made | None,
     ) -> Closure:
         """Return the closure of one part.
 
@@ -290,15 +328,23 @@ class GanStage(AdversarialStage):
             subnet: that is trained.
             figures: of the step.
             logits: D's of a pass's ground truth, and of the whole step where that is needed.
+            made: what the generator made of this part for D; the first pass goes on from there.
         """
         weights = self._losses
+        left = [made]
         noted = Terms(figures, part.weight)
 
         def run(request: Pass) -> Losses:
             batch = part.of(request)
-            with self.precision(batch):
-                sr, features = self.run_features(batch.lr, subnet)
-            sr = sr.float()
+            first = left[0] if request.main else None
+            left[0] = None  # so that its graph goes with that pass, whatever becomes of it
+            if first is not None and first.serves(request, self.generator):
+                sr, features = first.sr, first.features
+            else:
+                with self.precision(batch):
+                    sr, features = self.run_features(batch.lr, subnet)
+                sr = sr.float()
+            del first
             if request.outputs_only:
                 return Losses(task=sr.new_zeros(()), outputs=sr, epoch=batch.epoch)
             taught = None if lesson is None else lesson.of(request)

@@ -49,11 +49,16 @@ def expand(generator: Generator, gain: float) -> None:
     """
     if not 0 < gain < math.inf:
         raise ValueError(f"the gain of the branches must be above 0, got {gain}")
-    if any(isinstance(module, ExpandedConv2d) for module in generator.modules()):
+    if is_expanded(generator):
         raise ValueError(f"the generator {generator.architecture} is re-parameterized already")
     for name, layer in list(generator.named_modules()):
         if isinstance(layer, nn.Conv2d) and layer.kernel_size == (3, 3):
             generator.set_submodule(name, ExpandedConv2d(layer, gain))
+
+
+def is_expanded(network: nn.Module) -> bool:
+    """Tell whether a network has branches beside its convolutions."""
+    return any(isinstance(module, ExpandedConv2d) for module in network.modules())
 
 
 def plain(network: Network) -> Network:
@@ -61,7 +66,7 @@ def plain(network: Network) -> Network:
 
     The copy has the weights that its architecture always has, under their names, on their device.
     """
-    if not any(isinstance(module, ExpandedConv2d) for module in network.modules()):
+    if not is_expanded(network):
         return network
     folded = copy.deepcopy(network)
     for name, layer in list(folded.named_modules()):

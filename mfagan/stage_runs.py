@@ -19,7 +19,7 @@ from mfagan.generator_optimizers import OptimizerChoice
 from mfagan.option_checks import refuse_random_crops, used_methods
 from mfagan.out_of_memory import explain_out_of_memory, refuse_large_ring
 from mfagan.perceptual import make_perceptual
-from mfagan.reparameterization import expand
+from mfagan.reparameterization import expand, is_expanded
 from mfagan.rrdb import RRDBNet
 from mfagan.stages import PixelStage, Stage
 from mfagan.teachers import Teachers
@@ -172,7 +172,7 @@ def critic_stage(
 def _put_branches(network: Generator | RRDBNet, config: TrainConfig) -> None:
     """Re-parameterise a generator; files hold it folded."""
     gain = config.network.reparameterize
-    if gain and isinstance(network, Generator):
+    if gain and isinstance(network, Generator) and not is_expanded(network):
         expand(network, gain)
 
 

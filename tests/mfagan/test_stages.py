@@ -142,39 +142,36 @@ def test_pixel_step_is_l1_and_in_place_distillation():
 
 
 class Spy:
-    """Wraps the generator and records the rest of the world at each of its passes."""
+    """Records the world whenever a pass of the generator's step has its SR."""
 
     def __init__(self, stage):
-        self.stage, self.inner, self.records = stage, stage.generator.forward_features, []
+        self.stage, self.inner, self.records = stage, stage._task_terms, []
+        stage._task_terms = self
 
-    def __call__(self, lr, subnet):
+    def __call__(self, data, sr, features, taught):
         d = self.stage.discriminator
         self.records.append(
             {
-                "batch": {"lr": lr.clone()},
+                "batch": {"lr": data.lr.clone(), "hr": data.hr.clone()},
                 "d": snapshot(d),
                 "d_gradients": {k: p.grad for k, p in d.named_parameters() if p.grad is not None},
                 "generator": snapshot(self.stage.generator),
-                "subnet": subnet,
                 "random": {"state": torch.get_rng_state()},
             }
         )
-        return self.inner(lr, subnet)
+        return self.inner(data, sr, features, taught)
 
 
 def test_nothing_but_the_generator_differs_between_its_two_passes():
     stage = gan_stage()
     stage.step(batch(), 0)
     spy = Spy(stage)
-    stage.generator.forward_features = spy
     d_before, teacher = snapshot(stage.discriminator), snapshot(stage.teacher)
     assert is_finite(stage.step(batch(), 1))
-    # The first record is the fake for the discriminator's own step.
-    _, clean, perturbed = spy.records
+    clean, perturbed = spy.records
     for name in ("batch", "d", "d_gradients", "random"):
         assert equal(clean[name], perturbed[name]), name
     assert clean["d_gradients"] == {}
-    assert clean["subnet"] == perturbed["subnet"]
     assert not equal(clean["generator"], perturbed["generator"])
     assert equal(snapshot(stage.discriminator), clean["d"])
     assert not equal(d_before, clean["d"])
@@ -183,12 +180,50 @@ def test_nothing_but_the_generator_differs_between_its_two_passes():
     assert stage.discriminator.training
 
 
+@pytest.mark.parametrize(
+    ("method", "passes"), [("adam", 1), ("wsam", 2), ("mesa", 3), ("rwp", 2), ("esam", 3)]
+)
+def test_the_generator_runs_once_for_d_and_for_its_own_first_pass(method, passes):
+    """Unless the weights were others in between: random perturbation, MESA with its average."""
+    stage = gan_stage(optimizer=OptimizerConfig(generator_optimizer=method))
+    seen, forward = [], stage.generator.forward_features
+
+    def noted(lr, subnet):
+        seen.append(len(lr))
+        return forward(lr, subnet)
+
+    stage.generator.forward_features = noted
+    assert is_finite(stage.step(batch(), 0))
+    assert len(seen) == passes
+
+
+def test_weights_that_moved_are_not_given_the_graph_of_before():
+    """What the generator made for D serves only while its weights are those that made it."""
+    stage = gan_stage(optimizer=OptimizerConfig(generator_optimizer="adam"))
+    twin = gan_stage(optimizer=OptimizerConfig(generator_optimizer="adam"))
+    learn = stage.critic.learn
+
+    def moves(*arguments):
+        with torch.no_grad():
+            stage.generator.head.weight.add_(0.1)
+        return learn(*arguments)
+
+    stage.critic.learn = moves
+    moved = stage.step(batch(), 0)
+    assert is_finite(moved)
+    assert moved["l1"] != twin.step(batch(), 0)["l1"]
+    with torch.no_grad():
+        fresh = gan_stage()
+        fresh.generator.head.weight.add_(0.1)
+        sr = fresh.run_generator(batch().lr, stage.subnets(0)[0])
+    assert moved["l1"] == pytest.approx(F.l1_loss(sr, batch().hr).item())
+
+
 def test_adam_runs_a_single_pass():
     stage = gan_stage(optimizer=OptimizerConfig(generator_optimizer="adam"))
     spy = Spy(stage)
-    stage.generator.forward_features = spy
     stage.step(batch(), 0)
-    assert len(spy.records) == 2
+    assert len(spy.records) == 1
 
 
 @pytest.mark.parametrize(
@@ -329,19 +364,19 @@ def test_a_second_pass_that_is_not_finite_undoes_the_first_and_the_discriminator
     stage.step(batch(), 0)
     forward, passes = stage.generator.forward_features, []
 
-    def third_fails(lr, subnet):
+    def second_fails(lr, subnet):
         passes.append(subnet)
         sr, features = forward(lr, subnet)
-        if len(passes) == 3 and what == "loss":
+        if len(passes) == 2 and what == "loss":
             sr = sr * INF
-        elif len(passes) == 3:
+        elif len(passes) == 2:
             sr.register_hook(lambda g: g * INF)
         return sr, features
 
-    stage.generator.forward_features = third_fails
+    stage.generator.forward_features = second_fails
     before = everything(stage)
     figures = stage.step(batch(), 1)
-    assert len(passes) == 3
+    assert len(passes) == 2
     assert bitwise(before, everything(stage))
     bad = {name for name, value in figures.items() if not math.isfinite(value)}
     assert bad == ({"task_perturbed"} if what == "loss" else {"gradient_norm_perturbed"})
