@@ -151,7 +151,7 @@ class CropWorkers:
                     stdin=subprocess.PIPE,
                     pass_fds=(writing.fileno(),),
                     env=environment,
-                    # A terminal's Ctrl-C is not for it. A session of its own would have that too, but
+                    # A terminal's Ctrl-C is not for it. A session of its own would do as well, but
                     # some kernels share the cores out by session, whatever `nice` said.
                     process_group=0,
                 )
