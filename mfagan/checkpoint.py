@@ -77,6 +77,13 @@ class About:
         """Upscaling factor of the network."""
         return parse(self.architecture).scale
 
+    @property
+    def degradation(self) -> str:
+        """How the LR images were made that the network was trained on."""
+        data = self.configuration.get("data")
+        found = data.get("degradation") if isinstance(data, dict) else None
+        return "real" if found == "real" else "bicubic"
+
     def to_metadata(self) -> dict[str, str]:
         """Return the header of the file: text by text, structures as JSON."""
         fields = {k: v for k, v in asdict(self).items() if k != "space"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -64,7 +65,7 @@ def plan_training(
     data = open_data(config, out)
     data.crops.batch //= world()  # the share of one process is measured
     files = networks.teacher_file, networks.teacher_discriminator_file
-    inputs = describe_inputs(config.data, data.split, *files)
+    inputs = describe_inputs(config.data, data.split, *files, data.lr_files)
     anew = anew or holds_another_run(out, config, inputs, force=force)
     data.crops.check(silent=silent)
     measured = tuple(
@@ -80,13 +81,18 @@ def plan_training(
         )
         for stage, about, steps in _stages(networks, config, device)
     )
+    # What a few steps did not bring into the cache yet.
+    uncached = max(0, data.crops.most_cached_bytes - data.crops.cached_bytes)
     return Plan(
         config=config,
         out=out,
         device=device.type,
-        stages=measured,
+        stages=tuple(
+            dataclasses.replace(stage, memory_bytes=stage.memory_bytes + uncached)
+            for stage in measured
+        ),
         extra_bytes=_extra_bytes(config, measured, data.validation, files),
-        photographs_bytes=data.crops.cached_bytes,
+        photographs_bytes=data.crops.most_cached_bytes,
     )
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mfagan.image_files import OpenedFile, open_image
-from mfagan.picture import _orientation as orientation_of
+from mfagan.picture import orientation_of
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
 _SUFFIXES = {".jpeg": "JPG", ".tiff": "TIF"}

@@ -87,7 +87,7 @@ def _shallow(file: OpenedFile, raw: str) -> Picture:
     image: PillowImage = file.image
     image.load()
     profile, notes = image.info.get("icc_profile"), list(file.notes)
-    orientation = _orientation(file)
+    orientation = orientation_of(file)
     if image.mode in ("I", "F"):
         raise refuse(
             "it holds 32-bit or signed numbers, whose range is not known; save 8 or 16 bits"
@@ -128,7 +128,7 @@ def _deep_grey(file: OpenedFile) -> Picture:
     grey, note = deep_to_srgb(grey, image.info.get("icc_profile"))
     notes += [note] if note else []
     pixels = np.repeat(grey[..., None], 3, 2)
-    return _picture(pixels, alpha, True, _orientation(file), notes)
+    return _picture(pixels, alpha, True, orientation_of(file), notes)
 
 
 def _deep_colour(file: OpenedFile, raw: str) -> Picture:
@@ -145,7 +145,7 @@ def _deep_colour(file: OpenedFile, raw: str) -> Picture:
     else:
         pixels, note = deep_to_srgb(pixels, profile)
     notes += [note] if note else []
-    return _picture(pixels, alpha, grey, _orientation(file), notes)
+    return _picture(pixels, alpha, grey, orientation_of(file), notes)
 
 
 def _deep_channels(file: OpenedFile, raw: str) -> tuple[Deep, Deep | None]:
@@ -231,7 +231,7 @@ def _array(image: PillowImage) -> NDArray[np.uint8]:
     return sink.data[sink.end - size : sink.end].reshape(shape)
 
 
-def _orientation(file: OpenedFile) -> int:
+def orientation_of(file: OpenedFile) -> int:
     """Return the EXIF orientation, 1 to 8; Pillow turns TIFF itself, by its own tag."""
     from PIL.Image import Exif
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ from mfagan.discriminator import (
 )
 from mfagan.generator import Generator
 from mfagan.option_checks import refuse_contradictions, trains_teacher_alone
+from mfagan.paired import pair_files, pair_validation
 from mfagan.perceptual import make_perceptual
 from mfagan.photo_folders import Split, refuse_nested, split_photos, validation_pairs
 from mfagan.photos import PhotoCrops
@@ -62,11 +64,15 @@ class Networks:
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """The photographs of a run: crops to train on, (LR, HR) pairs to validate on, their files."""
+    """The photographs of a run: crops to train on, (LR, HR) pairs to validate on, their files.
+
+    `lr_files` are those of the photographs to train on, nothing where LR is made.
+    """
 
     split: Split
     crops: PhotoCrops
     validation: list[tuple[Image, Image]]
+    lr_files: list[Path]
 
 
 def new_networks(config: TrainConfig, out: Path | None = None) -> Networks:
@@ -105,13 +111,27 @@ def open_data(config: TrainConfig, out: Path) -> Data:
 
     Raises:
         FileNotFoundError: a folder is missing or holds no image.
-        ValueError: `out` lies inside a folder of photographs, or one cannot be validated on.
+        ValueError: `out` lies inside a folder of photographs, one cannot be validated on, or one
+            has no LR image in the folder of these.
     """
     data = config.data
     folders = [Path(text) for text in (data.data, data.validation) if text]
-    refuse_nested(out, *folders)
+    refuse_nested(out, *folders, *(Path(text) for text in (data.lr_data,) if text))
     split = split_photos(*folders)
-    crops = PhotoCrops(
+    lr_files, lr_validation = _find_lr(config, split)
+    validation = validation_pairs(
+        split.validation, data.scale, lr_files=lr_validation, degradation=data.degradation
+    )
+    crops = training_crops(config, split, lr_files)
+    return Data(split=split, crops=crops, validation=validation, lr_files=lr_files or [])
+
+
+def training_crops(
+    config: TrainConfig, split: Split, lr_files: Sequence[Path] | None = None
+) -> PhotoCrops:
+    """Return the crops that a configuration trains on."""
+    data = config.data
+    return PhotoCrops(
         split.training,
         scale=data.scale,
         patch=data.patch,
@@ -119,8 +139,23 @@ def open_data(config: TrainConfig, out: Path) -> Data:
         seed=config.run.seed,
         fixed=data.fixed_crops,
         cache_bytes=data.cache_mib << 20,
+        lr_files=lr_files,
+        degradation=data.degradation,
+        workers=data.workers,
     )
-    return Data(split=split, crops=crops, validation=validation_pairs(split.validation, data.scale))
+
+
+def _find_lr(config: TrainConfig, split: Split) -> tuple[list[Path] | None, Sequence[Path] | None]:
+    """Return the LR images of the photographs to train on and to validate on; None: made."""
+    data = config.data
+    if not data.lr_data:
+        return None, None
+    photos, lr_folder = Path(data.data), Path(data.lr_data)
+    training = pair_files(split.training, photos, lr_folder, data.scale)
+    if data.validation:
+        own = Path(data.validation)
+        return training, pair_validation(split.validation, own, lr_folder, data.scale)
+    return training, pair_files(split.validation, photos, lr_folder, data.scale)
 
 
 def resolve_auto(config: TrainConfig, device: torch.device) -> TrainConfig:

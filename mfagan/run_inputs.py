@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,12 +35,14 @@ class Inputs:
         validation: photographs kept for validation, or those of the folder for it.
         teacher: SHA-256 of the teacher's file; None without one.
         teacher_discriminator: of its discriminator's.
+        lr: LR images of the photographs to train on, where a folder of these is given.
     """
 
     training: Photographs
     validation: Photographs
     teacher: str | None
     teacher_discriminator: str | None = None
+    lr: Photographs = field(default_factory=dict)
 
 
 def describe_inputs(
@@ -48,6 +50,7 @@ def describe_inputs(
     split: Split,
     teacher: Path | None,
     teacher_discriminator: Path | None = None,
+    lr_files: Sequence[Path] = (),
 ) -> Inputs:
     """Return what a run with these files reads."""
     return Inputs(
@@ -57,6 +60,7 @@ def describe_inputs(
         teacher_discriminator=(
             None if teacher_discriminator is None else sha256(teacher_discriminator)
         ),
+        lr=_sizes(lr_files, Path(config.lr_data)),
     )
 
 
@@ -76,7 +80,7 @@ def read_inputs(folder: Path) -> Inputs | None:
         return None
     try:
         inputs = Inputs(**json.loads(file.read_bytes()))
-        for photographs in (inputs.training, inputs.validation):
+        for photographs in (inputs.training, inputs.validation, inputs.lr):
             if not all(type(size) is int for size in dict(photographs).values()):
                 raise TypeError
         for digest in (inputs.teacher, inputs.teacher_discriminator):
@@ -107,6 +111,7 @@ def changed_inputs(ours: Inputs, theirs: Inputs, config: TrainConfig, run: Path)
     else:  # a photograph that moved between the parts is there in both
         a, b = ({**inputs.training, **inputs.validation} for inputs in (ours, theirs))
         pairs = [(data.data, a, b)]
+    pairs.append((data.lr_data, ours.lr, theirs.lr))
     changed = [
         f"the photographs in '{folder}' are not those that {began}: {text}"
         for folder, a, b in pairs

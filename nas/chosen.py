@@ -57,19 +57,10 @@ def finetune_crops(arguments: argparse.Namespace, about: About) -> PhotoCrops:
         ValueError: as `finetune_config`.
     """
     from mfagan.photo_folders import split_photos
-    from mfagan.photos import PhotoCrops
+    from mfagan.preparation import training_crops
 
-    config = finetune_config(arguments, about)
     split = split_photos(arguments.data, arguments.validation)
-    return PhotoCrops(
-        split.training,
-        scale=config.data.scale,
-        patch=config.data.patch,
-        batch=config.data.batch,
-        seed=arguments.seed,
-        fixed=config.data.fixed_crops,
-        cache_bytes=config.data.cache_mib << 20,
-    )
+    return training_crops(finetune_config(arguments, about), split)
 
 
 def finetune_folder(arguments: argparse.Namespace, architecture: MfaArchitecture) -> Path:

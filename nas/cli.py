@@ -167,7 +167,7 @@ def command(arguments: argparse.Namespace) -> int:
         check_companions(cut, cut_about)
     objective = Objective(
         network.to(device),
-        load_pairs(arguments.data, arguments.validation, about.scale),
+        load_pairs(arguments.data, arguments.validation, about.scale, about.degradation),
         profile=profile,
         size=arguments.input,
         budget_ms=arguments.budget_ms,

@@ -139,8 +139,16 @@ class Objective:
         return self._qualities[name]
 
 
-def load_pairs(data: Path, validation: Path | None, scale: int) -> Pairs:
+def load_pairs(
+    data: Path, validation: Path | None, scale: int, degradation: str = "bicubic"
+) -> Pairs:
     """Return the validation pairs of a folder of photographs, decoded: those training never saw.
+
+    Args:
+        data: photographs.
+        validation: those to validate on; None: one in ten of `data`.
+        scale: HR pixels per LR pixel.
+        degradation: how LR is made: as the supernet was trained for.
 
     Raises:
         FileNotFoundError: a folder is missing or holds no image.
@@ -148,7 +156,8 @@ def load_pairs(data: Path, validation: Path | None, scale: int) -> Pairs:
     """
     from mfagan.photo_folders import split_photos, validation_pairs
 
-    return validation_pairs(split_photos(data, validation).validation, scale)
+    files = split_photos(data, validation).validation
+    return validation_pairs(files, scale, degradation=degradation)
 
 
 def pairs_digest(pairs: Pairs) -> str:
