@@ -309,9 +309,9 @@ def _describe(error: BaseException) -> _Failure:
     known = isinstance(error, ValueError | FailureError | OSError | KeyboardInterrupt)
     if not known and not out_of_memory(error):
         text = f"{type(error).__name__}: {text}"
-    return _Failure(
-        rank=rank(), status=status, text=f"process {rank()} of {world()}: {_line(text)}"
-    )
+    if not isinstance(error, KeyboardInterrupt):  # which was meant for all of them
+        text = f"process {rank()} of {world()}: {text}"
+    return _Failure(rank=rank(), status=status, text=_line(text))
 
 
 def _line(error: object) -> str:

@@ -31,10 +31,12 @@ class Stop:
 
     Attributes:
         where: continues "stopped by SIGINT ..." for the user.
+        at_once: a signal did not wait: it was raised in the middle of whatever was done then.
     """
 
     def __init__(self) -> None:
         self.where = "before the first step"
+        self.at_once = False
         self._number: int | None = None
         self._deferred = False
         self._interrupts = 0
@@ -88,6 +90,7 @@ class Stop:
         if self._number is None:
             self._number = number
             if not self._deferred:
+                self.at_once = True
                 self.obey()
             _say(
                 f"stopping after this step, which is saved ({signal.Signals(number).name}); press "
@@ -95,6 +98,7 @@ class Stop:
             )
         elif self._interrupts >= _AT_ONCE:
             self.where = "in the middle of a step; what was saved before it is whole"
+            self.at_once = True
             self.obey()
 
 
@@ -103,7 +107,12 @@ def stop_on_signals() -> Iterator[Stop]:
     """Handle Ctrl-C, SIGTERM and SIGHUP while the block runs."""
     stop = Stop()
     with handling((signal.SIGINT, *ENDING_SIGNALS), stop.note):
-        yield stop
+        try:
+            yield stop
+        except Exception:
+            if stop.at_once:  # torch's native code makes other errors of what is raised in it
+                stop.obey()
+            raise
 
 
 def _say(text: str) -> None:

@@ -158,6 +158,32 @@ def test_a_second_signal_does_not_break_the_cleaning_up():
     assert cleaned
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_of_which_native_code_makes_another_error(number):
+    """As torch does: "could not determine the shape of object type", of a storage."""
+
+    def work():
+        with stop_on_signals():
+            try:
+                os.kill(os.getpid(), number)
+            except InterruptedRunError:
+                raise ValueError("could not determine the shape of object type") from None
+
+    name = signal.Signals(number).name
+    with pytest.raises(InterruptedRunError, match=f"stopped by {name} before the first step"):
+        work()
+
+
+def test_a_failure_while_a_signal_waits_is_told():
+    def work():
+        with stop_on_signals() as stop, stop.deferred():
+            os.kill(os.getpid(), signal.SIGTERM)
+            raise FailureError("the disk is full")
+
+    with pytest.raises(FailureError, match="the disk is full"):
+        work()
+
+
 @pytest.mark.parametrize("step", [0, 1, 2])
 def test_a_folder_removed_in_the_middle_is_one_sentence(train, tmp_path, monkeypatch, step):
     out = tmp_path / "out"
