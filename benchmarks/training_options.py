@@ -2,7 +2,9 @@
 
 Every run is `mfagan.training.train` with the same photographs, crops and seeds and one value
 changed; quality is that of the finished weights on a folder of test photographs (PSNR on Y, the
-scale's pixels cropped), cost is the CPU time of a step beside that of the first line's.
+scale's pixels cropped; energy of the spectrum above 0.125 cycles per pixel, of which ground truth
+has 1), cost is the CPU time of a step beside that of the first line's. The runs of the adversarial stage
+start, for each seed, from the same generator and teachers.
 
 python benchmarks/training_options.py photos --test Set5
 python benchmarks/training_options.py photos --test Set5 --stage gan
@@ -30,7 +32,8 @@ from mfagan.photo_folders import validation_pairs
 from mfagan.run_folder import read_metrics
 from mfagan.training import train
 
-BASE: dict[str, dict[str, Any]] = {
+Layer = dict[str, dict[str, Any]]
+BASE: Layer = {
     "data": {"patch": 24, "batch": 8},
     "network": {"architecture": "mfa_x4_w24_c4-3_s1-0", "teacher": "rrdb_x4_w16_b2_g8"},
     "schedule": {
@@ -73,7 +76,6 @@ CHANGES = {
         "loss.gan_loss=vanilla",
         "loss.gan_loss=lsgan",
         "loss.gan_loss=hinge",
-        "network.discriminator=vgg_s96_f16",
         "optimizer.generator_optimizer=adam",
         "optimizer.clip=0.05",
     ),
@@ -98,34 +100,60 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     files = [file for folder in arguments.test for file in list_images(folder)]
     first = 0.0
-    for change in ("", *(arguments.only or CHANGES[arguments.stage])):
-        results = [run(arguments, change, seed, files) for seed in range(arguments.seeds)]
-        line = {name: [result[name] for result in results] for name in results[0]}
-        cost = min(line["milliseconds"])
-        first = first or cost
-        if arguments.json:
-            print(json.dumps({"change": change, **line}), flush=True)
-        else:
-            psnr, spread = float(np.mean(line["psnr_y"])), float(np.ptp(line["psnr_y"])) / 2
-            energy = float(np.mean(line["energy"]))
-            print(
-                f"{change or 'as it is':40s} {psnr:7.3f} dB +- {spread:.3f}  energy {energy:.2f}  "
-                f"step {cost:6.1f} ms, x{cost / first:.2f}",
-                flush=True,
-            )
+    with tempfile.TemporaryDirectory() as folder:
+        starts = [start(arguments, seed, Path(folder)) for seed in range(arguments.seeds)]
+        for change in ("", *(arguments.only or CHANGES[arguments.stage])):
+            results = [run(arguments, change, *pair, files) for pair in enumerate(starts)]
+            first = show(arguments, change, results, first)
+
+
+def show(
+    arguments: argparse.Namespace, change: str, results: list[dict[str, float]], first: float
+) -> float:
+    """Print a line; return the milliseconds of the first one."""
+    line = {name: [result[name] for result in results] for name in results[0]}
+    cost = min(line["milliseconds"])
+    first = first or cost
+    if arguments.json:
+        print(json.dumps({"change": change, **line}), flush=True)
+        return first
+    psnr, spread = float(np.mean(line["psnr_y"])), float(np.ptp(line["psnr_y"])) / 2
+    print(
+        f"{change or 'as it is':40s} {psnr:7.3f} dB +- {spread:.3f}  energy "
+        f"{float(np.mean(line['energy'])):.2f}  step {cost:6.1f} ms, x{cost / first:.2f}",
+        flush=True,
+    )
+    return first
+
+
+def start(arguments: argparse.Namespace, seed: int, folder: Path) -> Layer:
+    """Return what the runs of a seed start from: for the adversarial stage, a generator."""
+    if arguments.stage == "pixel":
+        return {"schedule": {"gan_steps": 0}}
+    out = folder / str(seed)
+    photos = {"data": {"data": str(arguments.photos)}, "run": {"seed": seed}}
+    shorter = {"schedule": {"gan_steps": 1}}
+    train(resolve(BASE, shorter, photos), out, device=torch.device("cpu"), silent=True)
+    return {
+        "network": {
+            "start": str(out / "pixel.safetensors"),
+            "teacher": str(out / "teacher-gan.safetensors"),
+            "teacher_discriminator": str(out / "teacher-gan-discriminator.safetensors"),
+        },
+        "schedule": {"pixel_steps": 0},
+    }
 
 
 def run(
-    arguments: argparse.Namespace, change: str, seed: int, files: list[Path]
+    arguments: argparse.Namespace, change: str, seed: int, start: Layer, files: list[Path]
 ) -> dict[str, float]:
     """Train with one value changed; return quality and CPU milliseconds of a step."""
-    changed: dict[str, dict[str, Any]] = {"data": {"data": str(arguments.photos)}}
+    changed: Layer = {"data": {"data": str(arguments.photos)}}
     if change:
         name, _, text = change.partition("=")
         table, _, key = name.partition(".")
         changed.setdefault(table, {})[key] = _value(text)
-    stage = {"schedule": {"gan_steps": 0}} if arguments.stage == "pixel" else {}
-    config = resolve(BASE, stage, changed, {"run": {"seed": seed}})
+    config = resolve(BASE, start, {"run": {"seed": seed}}, changed)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
         train(config, out, device=torch.device("cpu"), silent=True)
