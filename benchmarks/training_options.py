@@ -1,9 +1,9 @@
 """What does each option of mfagan-train do? One short run for every change of one option.
 
 Every run is `mfagan.training.train` with the same photographs, crops and seeds and one value
-changed; quality is that of the finished weights on a folder of test photographs (PSNR on Y, the
-scale's pixels cropped; energy of the spectrum above 0.125 cycles per pixel, of which ground truth
-has 1), cost is the CPU time of a step beside that of the first line's. The runs of the adversarial stage
+changed. Quality is that of the finished weights on a folder of test photographs: PSNR on Y, the
+scale's pixels cropped; energy of the spectrum above 0.125 cycles per pixel, where ground truth has
+1. Cost is the CPU time of a step beside that of the first line's. The runs of the adversarial stage
 start, for each seed, from the same generator and teachers.
 
 python benchmarks/training_options.py photos --test Set5
