@@ -5,14 +5,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from mfagan.checkpoint import is_weights_file, read_about
-from mfagan.config import TrainConfig, differences, resolve
+from mfagan.config import NO_TEACHER, TrainConfig, Values, differences, resolve
 
 STAGES = ("teacher", "teacher-gan", "pixel", "gan", "finetune")
 _FREE = {"data.data", "data.cache_mib"}
 """Photographs may move (`data.json` knows them), and a cache changes no figure."""
+_BEFORE: Values = {
+    "network": {"teacher_discriminator": NO_TEACHER, "reparameterize": 0.0},
+    "schedule": {"teacher_gan_steps": 0},
+    "loss": {"perceptual": "none"},
+}
+"""What earlier versions did where they had no key for it, and the default is something else."""
+
+
+def resolve_stored(stored: Mapping[str, Any], *layers: Values) -> TrainConfig:
+    """Return the configuration that a run folder, a state or a weights file holds.
+
+    Args:
+        stored: its tables; what an earlier version did not know is as it was then.
+        layers: values over it.
+
+    Raises:
+        ValueError: see `mfagan.config.resolve`.
+    """
+    return resolve(_BEFORE, stored, *layers)
 
 
 def changed_settings(config: TrainConfig, earlier: object) -> list[str]:
@@ -26,7 +47,7 @@ def changed_settings(config: TrainConfig, earlier: object) -> list[str]:
     if not isinstance(earlier, dict) or not earlier:
         return []
     try:
-        before = resolve(earlier)
+        before = resolve_stored(earlier)
     except ValueError:
         return []
     free = set(_FREE)

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 from latency.files import LEFTOVER
-from mfagan.config import TrainConfig, components, differences, resolve
+from mfagan.config import TrainConfig, components, differences
 from mfagan.config_file import read_toml
-from mfagan.earlier_settings import changed_since_stage
+from mfagan.earlier_settings import changed_since_stage, resolve_stored
 from mfagan.run_inputs import Inputs, changed_inputs, read_inputs
 
 CONFIG = "config.toml"
@@ -103,7 +103,7 @@ def stored_config(path: Path) -> TrainConfig:
         raise FileNotFoundError(f"'{path}' holds no run: there is no '{file}'")
     try:
         tables = read_toml(file)
-        config = resolve(tables)
+        config = resolve_stored(tables)
         missing = [f"[{name}]" for name in components() if name not in tables]
         if "data" not in tables.get("data", {"data": ""}):
             missing.append("[data] data")

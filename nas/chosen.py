@@ -34,7 +34,7 @@ def finetune_config(arguments: argparse.Namespace, about: About) -> TrainConfig:
     Raises:
         ValueError: the file carries a configuration that this version does not know.
     """
-    from mfagan.config import resolve
+    from mfagan.earlier_settings import resolve_stored
 
     # Whole paths: the same search from another folder finds its fine-tuning again.
     validation = arguments.validation
@@ -46,7 +46,7 @@ def finetune_config(arguments: argparse.Namespace, about: About) -> TrainConfig:
         },
         "run": {"seed": arguments.seed},
     }
-    return resolve(about.configuration, own)
+    return resolve_stored(about.configuration, own)
 
 
 def finetune_crops(arguments: argparse.Namespace, about: About) -> PhotoCrops:
