@@ -6,15 +6,17 @@ share of the cache, and the result is the same for any number of processes.
 
 They are new interpreters, not forks: a fork of a process that runs torch's threads may hang. They
 are no `multiprocessing` children either, which would run the user's script once more. Each has a
-pipe of its own, whose end tells either side that the other one is gone, at whatever moment.
+pipe of its own, whose end tells either side that the other one is gone, at whatever moment. What
+they are told and what they say is JSON and pixels: they decode strangers' files, so nothing that
+comes from them is unpickled.
 """
 
 from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import os
-import pickle
 import signal
 import subprocess
 import sys
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
 _SINGLE = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _CROPS, _ERROR = b"c", b"e"
 """The first byte of a message."""
+_ERRORS = (ValueError, FileNotFoundError, OSError, FailureError, MemoryError)
+"""Kinds of errors that the training raises as its own; any other becomes a RuntimeError."""
 _ENDING = 5.0
 """Seconds that a process has to end after its pipe did."""
 
@@ -46,7 +50,7 @@ class Task(NamedTuple):
     """What one process is told.
 
     Attributes:
-        crops: photographs, with the share of the cache that the process has.
+        crops: photographs.
         number: of the process, from 0.
         workers: how many there are.
         steps: whose crops are wanted.
@@ -61,6 +65,24 @@ class Task(NamedTuple):
     steps: range
     batches: int
     share: tuple[int, int]
+
+    def to_json(self) -> bytes:
+        """Return what `from_json` makes the same task of: one line."""
+        fields = self._asdict() | {
+            "crops": self.crops.to_plain(),
+            "steps": (self.steps.start, self.steps.stop),
+        }
+        return json.dumps(fields).encode() + b"\n"
+
+    @staticmethod
+    def from_json(text: bytes) -> Task:
+        """Return a task of `to_json`; its crops have the process's share of the cache."""
+        from mfagan.photos import PhotoCrops
+
+        fields = json.loads(text)
+        crops = PhotoCrops.from_plain(fields["crops"]).for_worker(fields["workers"])
+        steps, share = range(*fields["steps"]), tuple(fields["share"])
+        return Task(**fields | {"crops": crops, "steps": steps, "share": share})
 
     def plan(self, step: int) -> StepPlan:
         """Return what the crops of a step will be."""
@@ -91,21 +113,24 @@ class CropWorkers:
         share: tuple[int, int],
     ) -> None:
         count = crops.workers
-        part = crops.for_worker(count)
         self._tasks = [
-            Task(part, index, count, stage, steps, batches, share) for index in range(count)
+            Task(crops, index, count, stage, steps, batches, share) for index in range(count)
         ]
         self._crops = crops
         self._processes: list[subprocess.Popen[bytes]] = []
         self._pipes: list[Connection] = []
         self._parts: list[deque[bytes]] = [deque() for _ in range(count)]
         self._left = [len(steps)] * count
-        for _ in range(count):
-            self._start()
-        for process, task in zip(self._processes, self._tasks, strict=True):
-            assert process.stdin is not None
-            with contextlib.suppress(BrokenPipeError), process.stdin:  # its pipe tells more
-                process.stdin.write(pickle.dumps(task))
+        try:
+            for _ in range(count):
+                self._start()
+            for process, task in zip(self._processes, self._tasks, strict=True):
+                assert process.stdin is not None
+                with contextlib.suppress(BrokenPipeError), process.stdin:  # its pipe tells more
+                    process.stdin.write(task.to_json())
+        except BaseException:  # too many processes or open files, say
+            self.close()
+            raise
 
     def __iter__(self) -> Iterator[Crops]:
         """Yield the crops of each step.
@@ -174,7 +199,7 @@ class CropWorkers:
                 except (EOFError, OSError) as error:
                     raise self._ended(self._processes[index]) from error
                 if message[:1] == _ERROR:
-                    raise pickle.loads(message[1:])
+                    raise _read_error(message[1:])
                 self._parts[index].append(message)
                 self._left[index] -= 1
 
@@ -218,25 +243,35 @@ def serve(task: Task, pipe: Connection) -> None:
     except BrokenPipeError:
         return
     except Exception as error:  # whatever it is, the training says it
-        error.add_note(traceback.format_exc())
         with contextlib.suppress(BrokenPipeError):
-            pipe.send_bytes(_ERROR + _pickled(error))
+            pipe.send_bytes(_ERROR + _write_error(error))
 
 
-def _pickled(error: Exception) -> bytes:
-    try:
-        data = pickle.dumps(error)
-        pickle.loads(data)
-    except Exception:  # an exception that cannot travel
-        return pickle.dumps(RuntimeError(f"{type(error).__name__}: {error}"))
-    return data
+def _write_error(error: Exception) -> bytes:
+    """Return the message that `_read_error` makes an error of."""
+    kind = next((kind for kind in _ERRORS if isinstance(error, kind)), None)
+    text = str(error) if kind else f"{type(error).__name__}: {error}"
+    trace = traceback.format_exc()
+    return json.dumps([kind and kind.__name__, text, trace]).encode()
+
+
+def _read_error(message: bytes) -> Exception:
+    """Return a worker's error: of its kind where users are told of it, with where it happened."""
+    name, text, trace = json.loads(message)
+    kind = next((kind for kind in _ERRORS if kind.__name__ == name), RuntimeError)
+    error = kind(text)
+    error.add_note(trace)
+    return error
 
 
 def _main() -> None:
     for number in (signal.SIGINT, *ENDING_SIGNALS):
         signal.signal(number, signal.SIG_IGN)  # the training decides when it ends
     pipe = Connection(int(sys.argv[1]), readable=False)
-    task = pickle.loads(sys.stdin.buffer.read())
+    told = sys.stdin.buffer.read()
+    if not told.endswith(b"\n"):  # the training ended meanwhile
+        return
+    task = Task.from_json(told)
 
     import torch
 

@@ -67,10 +67,6 @@ class PhotoFiles:
         self._kept: OrderedDict[int, Photo] = OrderedDict()
         self._notes: dict[Path, str] = {}
 
-    def __getstate__(self) -> dict[str, object]:
-        """Return what another process needs: everything but the pixels."""
-        return {**self.__dict__, "_kept": OrderedDict(), "_notes": {}}
-
     @property
     def total_bytes(self) -> int:
         """Memory that all photographs would take, decoded."""
@@ -96,8 +92,12 @@ class PhotoFiles:
     def with_limit(self, limit: int) -> PhotoFiles:
         """Return the same photographs, none of them kept, with another limit."""
         twin = copy.copy(self)
-        twin.limit = limit
+        twin.limit, twin._kept, twin._notes = limit, OrderedDict(), {}
         return twin
+
+    def know_headers(self, headers: Sequence[Header]) -> None:
+        """Take the headers that another process has read, in the order of the photographs."""
+        self._headers = list(headers)
 
     def headers(self, *, silent: bool = True) -> list[Header]:
         """Return the headers of all photographs, which are read once.

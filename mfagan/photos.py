@@ -9,10 +9,10 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from mfagan.crop_cutting import Place as Place
 from mfagan.crop_cutting import cut_crop
 from mfagan.degradation import LEAST_SIZE
 from mfagan.photo_files import PhotoFiles
+from mfagan.photo_headers import Header
 from mfagan.photo_pool import PhotoPool
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 ALL = (0, 1)
 """The share of the only process: number 0 of 1."""
 _ENDLESS = 1 << 62
+_PLAIN = ("scale", "patch", "batch", "seed", "fixed", "degradation", "workers")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,11 +131,27 @@ class PhotoCrops:
         self._photos = PhotoFiles(files, lr_files, scale=scale, least=least, limit=cache_bytes)
         self._cut_before: dict[int, tuple[Image, Image]] = {}
 
-    def __getstate__(self) -> dict[str, object]:
-        """Return what another process needs: everything but what is cached."""
-        state = {**self.__dict__, "_cut_before": {}}
-        state.pop("_pool", None)
-        return state
+    def to_plain(self) -> dict[str, Any]:
+        """Return what `from_plain` makes the same crops of in another process, for JSON."""
+        lr_files = self._photos.lr_files
+        return {
+            "files": list(map(str, self.files)),
+            "lr_files": None if lr_files is None else list(map(str, lr_files)),
+            "cache_bytes": self._cache_bytes,
+            **{name: getattr(self, name) for name in _PLAIN},
+            "headers": [asdict(header) for header in self._photos.headers()],
+        }
+
+    @staticmethod
+    def from_plain(plain: dict[str, Any]) -> PhotoCrops:
+        """Return the crops of `to_plain`, none of them cached; no file is looked at."""
+        headers = [Header(**header) for header in plain.pop("headers")]
+        for name in ("files", "lr_files"):
+            if plain[name] is not None:
+                plain[name] = list(map(Path, plain[name]))
+        crops = PhotoCrops(**plain)
+        crops._photos.know_headers(headers)
+        return crops
 
     @property
     def files(self) -> list[Path]:
@@ -208,9 +226,8 @@ class PhotoCrops:
         """
         from mfagan.crop_stream import CropStream
 
-        return CropStream(
-            self, stage, range(first, end if end is not None else 1 << 62), batches, share
-        )
+        steps = range(first, _ENDLESS if end is None else end)
+        return CropStream(self, stage, steps, batches, share)
 
     def plan(
         self, stage: str, step: int, batches: int = 1, share: tuple[int, int] = ALL
@@ -273,7 +290,7 @@ class PhotoCrops:
         # Where all photographs fit, the workers' parts of them do too, however large each is.
         share = self._cache_bytes if self._fits else self._cache_bytes // workers
         twin = copy.copy(self)
-        twin._photos = self._photos.with_limit(share)
+        twin._photos, twin._cut_before = self._photos.with_limit(share), {}
         return twin
 
     @cached_property

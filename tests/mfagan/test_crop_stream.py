@@ -1,5 +1,6 @@
 """Crops that are prepared ahead, by the thread and by worker processes."""
 
+import errno
 import os
 import select
 import signal
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from latency.commandline import FailureError
+from mfagan import crop_workers
 from mfagan.images import list_images
 from mfagan.photos import PhotoCrops
 
@@ -131,10 +133,61 @@ def test_workers_give_the_same_crops_and_end_with_their_stream(photos, monkeypat
     assert not streaming()
 
 
-def watch_processes(monkeypatch):
+def test_processes_that_were_started_end_when_another_cannot_be(photos, monkeypatch):
+    started = watch_processes(monkeypatch, most=1)
+    with (
+        crops(photos, workers=3).stream("pixel", 0) as stream,
+        pytest.raises(OSError, match="Resource temporarily unavailable"),
+    ):
+        next(stream)
+    assert [process.returncode for process in started] == [-signal.SIGKILL]
+    assert not streaming()
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (ValueError("'é' is damaged"), ValueError),
+        (FailureError("out of memory: 'x' cannot be decoded"), FailureError),
+        (FileNotFoundError("'x' is not a file"), FileNotFoundError),
+        (PermissionError(13, "Permission denied", "x"), OSError),
+        (MemoryError(), MemoryError),
+        (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "no text"), ValueError),
+    ],
+)
+def test_an_error_comes_from_a_worker_as_its_kind_and_its_text(error, told):
+    made = crop_workers._read_error(crop_workers._write_error(error))
+    assert type(made) is told
+    assert str(made) == str(error)
+    other = crop_workers._read_error(crop_workers._write_error(KeyError("size")))
+    assert type(other) is RuntimeError
+    assert str(other) == "KeyError: 'size'"
+
+
+def test_a_task_is_text_whatever_the_names_of_the_files(photos):
+    odd = photos / os.fsdecode(b"\xff\n.png")
+    (photos / "0.png").rename(odd)
+    files = list_images(photos)
+    given = PhotoCrops(
+        files, lr_files=files, scale=1, patch=16, batch=5, seed=3, cache_bytes=2 * SIZE, workers=2
+    )
+    task = crop_workers.Task(given, 1, 2, "gan", range(4, 9), 2, (1, 3))
+    text = task.to_json()
+    assert text.count(b"\n") == 1
+    made = crop_workers.Task.from_json(text)
+    assert made._replace(crops=given) == task
+    assert made.crops.files == given.files
+    for step in made.steps:
+        assert made.plan(step) == task.plan(step)
+    assert made.crops._photos.limit == SIZE
+
+
+def watch_processes(monkeypatch, most=1000):
     started, start = [], subprocess.Popen
 
     def starting(*arguments, **options):
+        if len(started) == most:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         started.append(start(*arguments, **options))
         return started[-1]
 
