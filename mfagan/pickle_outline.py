@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import pickletools
 import warnings
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -44,6 +45,8 @@ _PLAIN = {
     "_codecs.encode",
 }
 """Names that a file of weights and figures has; any other could be code in another reader."""
+_MOST_KEY = 2**60
+"""Larger whole numbers can all have one hash, and a dictionary of them takes minutes to fill."""
 _VALUES = {
     *("BININT", "BININT1", "BININT2", "LONG1", "LONG4", "BINFLOAT"),
     *("BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "BINSTRING", "SHORT_BINSTRING"),
@@ -146,6 +149,7 @@ class _Machine:
         self.memory: dict[int, Any] = {}
         self.foreign: dict[str, None] = {}
         self.storages: dict[str, Storage] = {}
+        self.pairs = 0
 
     def outline(self) -> Outline:
         return Outline(value=self.pop(), foreign=tuple(self.foreign), storages=self.storages)
@@ -243,10 +247,8 @@ class _Machine:
         target = self.stack[-1]
         if len(items) % 2 or not isinstance(target, dict | Object):
             raise ValueError("entries of what is no dictionary")
-        for key, value in zip(items[::2], items[1::2], strict=True):
-            # A tuple of tuples can take for ever to be hashed, and names no tensor.
-            if isinstance(target, dict) and isinstance(key, str | int):
-                target[key] = value
+        if isinstance(target, dict):
+            target.update(_plain_keys(zip(items[::2], items[1::2], strict=True)))
 
     def _named(self, text: str) -> Name:
         if text not in _PLAIN:
@@ -262,7 +264,10 @@ class _Machine:
             return arguments[0]
         if of.text == _DICT:
             pairs = arguments[0] if arguments else []
-            return {key: value for key, value in pairs if isinstance(key, str | int)}
+            self.pairs += len(pairs)  # one list can be in many calls, a step each
+            if self.pairs > MOST_STEPS:
+                raise ValueError(f"it has more than {MOST_STEPS:,} entries")
+            return dict(_plain_keys(pairs))
         return Object(of=of.text)
 
     def _storage(self, identity: Any) -> Storage | Name:
@@ -283,6 +288,16 @@ class _Machine:
         if (known.dtype, known.count) != (made.dtype, made.count):
             raise ValueError("a storage of two kinds")
         return known
+
+
+def _plain_keys(pairs: Iterable[tuple[Any, Any]]) -> Iterator[tuple[str | int, Any]]:
+    """Yield the entries that can be a tensor's, or a dictionary's of some.
+
+    Others are left out: a tuple of tuples can take for ever to be hashed.
+    """
+    for key, value in pairs:
+        if isinstance(key, str) or (isinstance(key, int) and abs(key) < _MOST_KEY):
+            yield key, value
 
 
 def _place(storage: Any, offset: Any, shape: Any, stride: Any) -> Place:

@@ -28,6 +28,8 @@ MOST_BYTES = 2**30
 MOST_PICKLE = 2**21
 """Bytes of the pickles, or of a zip file's directory; the largest teacher's have 0.3 MB."""
 MOST_TENSORS = 10_000
+_MOST_LETTERS = 1000
+"""Of a key; the tensors' names repeat those of the dictionaries that they are in."""
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _LEVELS = 3  # params_ema of conv_first.weight are two; trainers' states have three
@@ -250,6 +252,8 @@ def _named_places(outermost: dict[Any, Any]) -> Iterator[tuple[str, Place]]:
                 steps += 1
                 if steps > MOST_STEPS:  # one dictionary may be in many places
                     raise ValueError("its dictionaries repeat themselves")
+                if isinstance(key, str) and len(key) > _MOST_LETTERS:
+                    raise ValueError(f"one of its names has {len(key):,} letters")
                 if isinstance(value, Place):
                     tensors += 1
                     if tensors > MOST_TENSORS:

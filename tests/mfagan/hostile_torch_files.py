@@ -102,6 +102,13 @@ LONG = b"\x80\x02" + b"(" * 400_000 + b"."
 DOUBLING = b")" + b"".join(b"q\0h\0\x86" for _ in range(200))
 SELF = b"}q\0" + text(b"a") + b"h\0s"
 LAUGHS = b"}q\0(" + b"".join(text(b"%d" % k) + b"N" for k in range(2000)) + b"u0"
+COLLIDING = b"".join(
+    b"\x8a\x0a" + ((k + 1) * (2**61 - 1)).to_bytes(10, "little") + b"N" for k in range(100_000)
+)
+"""Entries whose keys all have one hash: minutes of work for a dictionary."""
+PAIRS = b"]q\1(" + text(b"a") + b"N\x86q\2" + b"h\2" * 50_000 + b"e0"
+COPIES = b"ccollections\nOrderedDict\nq\0" + b"h\0h\1\x85R0" * 20_000
+"""A dictionary made of one long list, again and again."""
 BOMB = b"\x80\x02c__builtin__\nbytearray\n" + number(2**36) + b"\x85R."
 HUGE_ENTRY = b"\x80\x02X" + struct.pack("<I", 2**31) + b"a"
 COMPACT = {
@@ -151,6 +158,20 @@ PTH = {
     "laughs": (
         entries(LAUGHS + b"".join(text(b"k%d" % k) + b"h\0s" for k in range(2000))),
         "its dictionaries repeat themselves",
+    ),
+    "hashes": (entries(b"(" + COLLIDING + b"u"), "it holds no tensors"),
+    "copies": (of_pickle(b"\x80\2" + PAIRS + COPIES + b"."), "more than 300,000 entries"),
+    "names": (
+        entries(
+            text(b"n" * 1_000_000)
+            + b"}q\0("
+            + text(b"w")
+            + tensor_code(FIRST)
+            + b"q\1"
+            + b"".join(text(b"%d" % k) + b"h\1" for k in range(9_000))
+            + b"us"
+        ),
+        "one of its names has 1,000,000 letters",
     ),
     "deflated": (packed(method=zipfile.ZIP_DEFLATED), "it is compressed, as torch.save never"),
     "bomb": (
