@@ -13,6 +13,8 @@ import ctypes
 import io
 import logging
 import os
+import re
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -62,6 +64,7 @@ MOST_MOVING_PIXELS = 2**25
 """Of an animated WebP, whose canvas is allocated twice before any frame is known to fill it."""
 _RAW = (".dng", ".nef", ".cr2", ".arw", ".orf", ".pef", ".rw2", ".srw", ".3fr", ".iiq")
 """Suffixes of raw files that begin as TIFFs do."""
+_PILLOW = re.compile(r"PIL\.")
 _INFLATED = 1032
 """Deflate makes at most so many bytes of one."""
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
@@ -109,8 +112,7 @@ def decoding(path: Path) -> Iterator[None]:
 
     _silence()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with without_warnings():
             yield
     except FailureError:
         raise
@@ -129,6 +131,23 @@ def decoding(path: Path) -> Iterator[None]:
         elif "unknown pixel mode" in str(error):
             reason = "its kind of pixels is not supported; save it as RGB with 8 or 16 bits"
         raise unreadable(path, reason) from error
+
+
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """Keep Pillow's warnings of damaged files to itself while the block runs.
+
+    `warnings.catch_warnings` is the whole process's: in a thread it would undo what the main one
+    does meanwhile, and could leave all warnings switched off. There, Pillow's alone are, for good.
+    """
+    if threading.current_thread() is threading.main_thread():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    else:
+        if not any(entry[3] == _PILLOW for entry in warnings.filters):
+            warnings.filterwarnings("ignore", module=_PILLOW.pattern)
+        yield
 
 
 class _Refused(Exception):  # noqa: N818 - becomes a ValueError that names the file

@@ -6,11 +6,10 @@ Only the beginning of a file is read, and nothing is decoded.
 from __future__ import annotations
 
 import os
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-from mfagan.image_files import OpenedFile, open_image
+from mfagan.image_files import OpenedFile, open_image, without_warnings
 from mfagan.picture import orientation_of
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
@@ -54,8 +53,7 @@ def _read_beginning(file: Path) -> Header | None:
     from PIL import Image
 
     try:
-        with warnings.catch_warnings(), file.open("rb") as stream:
-            warnings.simplefilter("ignore")
+        with without_warnings(), file.open("rb") as stream:
             image = Image.open(stream, formats=_FORMATS)
             kind = image.format or ""
             suffix = file.suffix.lower()

@@ -2,6 +2,7 @@
 
 import os
 import struct
+import threading
 import warnings
 import zlib
 
@@ -208,3 +209,32 @@ def test_a_raw_file_is_not_read_as_its_thumbnail(tmp_path):
     assert read_image(tmp_path / "a.tif").shape == (8, 9, 3)
     (tmp_path / "a.tif").rename(tmp_path / "a.NEF")
     refused(tmp_path / "a.NEF", "raw file")
+
+
+def test_a_thread_that_decodes_leaves_the_warnings_of_others_as_they_were(tmp_path):
+    begun, go_on = threading.Event(), threading.Event()
+
+    def decode():
+        with image_files.decoding(tmp_path / "a.tif"):
+            begun.set()
+            assert go_on.wait(60)
+            warnings.warn_explicit("a damaged tag", UserWarning, "a.py", 1, "PIL.TiffImagePlugin")
+
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        before = list(warnings.filters)
+        thread = threading.Thread(target=decode)
+        thread.start()
+        assert begun.wait(60)
+        with warnings.catch_warnings():  # as the main thread decodes, say
+            warnings.simplefilter("ignore")
+            go_on.set()
+            thread.join()
+        left = [entry for entry in warnings.filters if entry[3] != image_files._PILLOW]
+        assert left == before
+        thread = threading.Thread(target=decode)
+        thread.start()
+        thread.join()
+        assert not said
+        warnings.warn("of ours", UserWarning, stacklevel=1)
+        assert len(said) == 1
