@@ -35,12 +35,16 @@ from mfagan.training import train
 Layer = dict[str, dict[str, Any]]
 BASE: Layer = {
     "data": {"patch": 24, "batch": 8},
-    "network": {"architecture": "mfa_x4_w24_c4-3_s1-0", "teacher": "rrdb_x4_w16_b2_g8"},
+    "network": {
+        "architecture": "mfa_x4_w24_c4-3_s1-0",
+        "teacher": "rrdb_x4_w16_b2_g8",
+        "teacher_discriminator": "patchgan_n3_f16",
+    },
     "schedule": {
         "teacher_steps": 400,
         "teacher_gan_steps": 200,
         "pixel_steps": 800,
-        "gan_steps": 300,
+        "gan_steps": 200,
         "pixel_lr": 2e-3,
         "gan_lr": 5e-4,
         "ema": 0.99,
