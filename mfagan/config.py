@@ -251,7 +251,9 @@ class RunConfig:
         },
     )  # fmt: skip
     compile: str = option(
-        "off", "torch.compile of one --architecture's networks", choices=("off", "on")
+        "off",
+        "torch.compile of the teacher, and of the generator if it is no supernet",
+        choices=("off", "on"),
     )
 
 

@@ -23,6 +23,8 @@ from latency.model_file import shown
 _PATCHGAN = re.compile(r"patchgan_n([1-5])_f([1-9]\d{0,2})", re.ASCII)
 _VGG = re.compile(r"vgg_s([1-9]\d{1,2})_f([1-9]\d{0,2})", re.ASCII)
 _VGG_REDUCTION = 32
+_VGG_LEAST = 64
+"""Pixels a side: of 32, one is left at the end, and batch norm of one image needs more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +47,7 @@ class PatchGanArchitecture:
 class VggArchitecture:
     """Size of ESRGAN's discriminator: HR pixels a side of its crops, features of its first layer.
 
-    The size is a multiple of 32, at most 992; the features 1 to 999.
+    The size is a multiple of 32, 64 to 992; the features 1 to 999.
     """
 
     size: int = 128
@@ -66,11 +68,14 @@ def parse_discriminator(text: str) -> DiscriminatorArchitecture:
     """
     if match := _PATCHGAN.fullmatch(text):
         return PatchGanArchitecture(layers=int(match[1]), features=int(match[2]))
-    if (match := _VGG.fullmatch(text)) and int(match[1]) % _VGG_REDUCTION == 0:
-        return VggArchitecture(size=int(match[1]), features=int(match[2]))
+    if match := _VGG.fullmatch(text):
+        size = int(match[1])
+        if size >= _VGG_LEAST and size % _VGG_REDUCTION == 0:
+            return VggArchitecture(size=size, features=int(match[2]))
     raise ValueError(
         f"'{shown(text)}' is not a discriminator; the grammar is patchgan_n{{1-5}}_f{{features}}, "
-        "e.g. patchgan_n3_f16, or vgg_s{HR pixels, a multiple of 32}_f{features}, e.g. vgg_s128_f64"
+        "e.g. patchgan_n3_f16, or vgg_s{HR pixels, a multiple of 32 from 64}_f{features}, e.g. "
+        "vgg_s128_f64"
     )
 
 

@@ -121,7 +121,7 @@ def _diverged(stage: str, step: int, recorder: Recorder, folder: RunFolder) -> s
         if good
         else "no checkpoint of this stage was written yet"
     )
-    flag = "" if stage == "finetune" else f" (--{stage}-lr)"
+    flag = "" if stage == "finetune" else f" (--{stage.removeprefix('teacher-')}-lr)"
     return (
         f"{MAX_SKIPPED} steps in a row were not finite: stage {stage}, step {step + 1}, learning "
         f"rate {recorder.rate():.3g}, {shown(recorder.last)}; {saved}; lower the learning rate"

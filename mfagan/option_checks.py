@@ -6,22 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mfagan.checkpoint import is_weights_file
-from mfagan.config import NO_TEACHER, TrainConfig, Values
+from mfagan.config import AUTO, NO_TEACHER, TrainConfig, Values
 
 _SPACE = {"widths", "modules", "convolutions", "branches", "inplace_weight"}
 _CRITIC_DISTILLATION = {"logit_weight", "critic_feature_weight", "critic_weight"}
 _DISTILLATION = {"output_weight", "feature_weight"} | _CRITIC_DISTILLATION
 _TEACHER = {"teacher_steps", "teacher_lr"}
 _TEACHER_DISCRIMINATOR = {"teacher_gan_steps", "teacher_discriminator"}
-_LOSSES = {
-    "gan_lr",
-    "pixel_weight",
-    "adversarial_weight",
-    "gan_loss",
-    "perceptual",
-    "perceptual_weight",
-    "perceptual_file",
-}
+_PERCEPTUAL = {"perceptual", "perceptual_weight", "perceptual_file"}
+_GENERATOR_LOSSES = {"pixel_weight", "adversarial_weight"} | _PERCEPTUAL
+_LOSSES = {"gan_lr", "gan_loss"} | _GENERATOR_LOSSES
 _ADVERSARIAL = {"discriminator", "generator_optimizer"} | _LOSSES
 """Of the student's adversarial stage; the losses are of the teacher's too."""
 _ASCENT = {"sam", "asam", "wsam", "esam"}
@@ -58,10 +52,10 @@ def without_effect(config: TrainConfig, given: Values) -> Iterator[tuple[str, st
     names = {name for values in given.values() for name in values}
     alone, untaught = trains_teacher_alone(config), network.teacher == NO_TEACHER
     from_file = is_weights_file(network.teacher)
-    critic = network.teacher_discriminator
-    trains_teacher = (schedule.gan_steps or alone) and not from_file and not untaught
-    trains_critic = (schedule.gan_steps or alone) and not untaught and critic != NO_TEACHER
-    trains_critic = trains_critic and not is_weights_file(critic)
+    critic, no_critic = network.teacher_discriminator, without_teacher_discriminator(config)
+    taught = bool(schedule.gan_steps or alone) and not untaught
+    trains_teacher = taught and not from_file
+    trains_critic = taught and not no_critic and not is_weights_file(critic)
     steps = (
         schedule.pixel_steps,
         schedule.gan_steps,
@@ -74,12 +68,19 @@ def without_effect(config: TrainConfig, given: Values) -> Iterator[tuple[str, st
         (
             alone,
             {"start", "reparameterize", "pixel_optimizer", "pixel_lr", "inplace_weight"}
-            | {"discriminator", "generator_optimizer", *_DISTILLATION},
+            | {"generator_optimizer", *_DISTILLATION},
             _TEACHER_ALONE,
         ),
+        # The teacher's, where that is left to it, has as many layers.
+        (alone and critic != AUTO, {"discriminator"}, _TEACHER_ALONE),
         (alone and not trains_critic, _LOSSES, "without an adversarial stage"),
         (
-            network.architecture == "supernet",
+            alone and from_file,
+            _GENERATOR_LOSSES,
+            "where the discriminator of a teacher from a file is all that is trained",
+        ),
+        (
+            network.architecture == "supernet" and not taught,
             {"compile"},
             "on a supernet, whose SubGenerators take turns",
         ),
@@ -96,11 +97,8 @@ def without_effect(config: TrainConfig, given: Values) -> Iterator[tuple[str, st
             f"with --teacher {NO_TEACHER}",
         ),
         (from_file, _TEACHER, "with a teacher from a file"),
-        (
-            critic == NO_TEACHER,
-            _CRITIC_DISTILLATION | {"teacher_gan_steps"},
-            f"with --teacher-discriminator {NO_TEACHER}",
-        ),
+        (bool(no_critic), _CRITIC_DISTILLATION, no_critic),
+        (bool(no_critic and schedule.teacher_gan_steps), {"teacher_gan_steps"}, no_critic),
         (
             is_weights_file(critic),
             {"teacher_gan_steps"},
@@ -115,6 +113,11 @@ def without_effect(config: TrainConfig, given: Values) -> Iterator[tuple[str, st
             not config.loss.perceptual.startswith("vgg19"),
             {"perceptual_file"},
             f"with --perceptual {config.loss.perceptual}, which reads no file",
+        ),
+        (
+            config.loss.perceptual_weight == 0,
+            {"perceptual", "perceptual_file"},
+            "with --perceptual-weight 0",
         ),
         (
             schedule.lr_schedule != "multistep",
@@ -231,6 +234,20 @@ def trains_teacher_alone(config: TrainConfig) -> bool:
     return not config.schedule.pixel_steps and not config.schedule.gan_steps
 
 
+def without_teacher_discriminator(config: TrainConfig) -> str:
+    """Return why the teacher, if there is one, has no discriminator; nothing where it has."""
+    network = config.network
+    if network.teacher_discriminator == NO_TEACHER:
+        return f"with --teacher-discriminator {NO_TEACHER}"
+    if network.teacher_discriminator != AUTO:
+        return ""
+    if not config.schedule.teacher_gan_steps:
+        return "with --teacher-gan-steps 0, in which no discriminator of the teacher is trained"
+    if network.discriminator.startswith("vgg_"):
+        return f"with --discriminator {network.discriminator}, which no PatchGAN can teach"
+    return ""
+
+
 def refuse_contradictions(config: TrainConfig) -> None:
     """Refuse stages that cannot be, batches that cannot be made, and SAF where it cannot compare.
 
@@ -244,6 +261,16 @@ def refuse_contradictions(config: TrainConfig) -> None:
         raise ValueError(
             f"nothing is to be trained with --pixel-steps 0, --gan-steps 0 and --teacher "
             f"{NO_TEACHER}; raise one of the steps"
+        )
+    critic = config.network.teacher_discriminator
+    if (
+        trains_teacher_alone(config)
+        and is_weights_file(config.network.teacher)
+        and (is_weights_file(critic) or without_teacher_discriminator(config))
+    ):
+        raise ValueError(
+            "nothing is to be trained with --pixel-steps 0, --gan-steps 0 and a teacher from a "
+            "file, without a discriminator of its own to train; raise one of the steps"
         )
     if schedule.gan_steps and not schedule.pixel_steps and not config.network.start:
         raise ValueError(

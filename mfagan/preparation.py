@@ -23,7 +23,11 @@ from mfagan.discriminator import (
     parse_discriminator,
 )
 from mfagan.generator import Generator
-from mfagan.option_checks import refuse_contradictions, trains_teacher_alone
+from mfagan.option_checks import (
+    refuse_contradictions,
+    trains_teacher_alone,
+    without_teacher_discriminator,
+)
 from mfagan.paired import pair_files, pair_validation
 from mfagan.perceptual import make_perceptual
 from mfagan.photo_folders import Split, refuse_nested, split_photos, validation_pairs
@@ -87,14 +91,15 @@ def new_networks(config: TrainConfig, out: Path | None = None) -> Networks:
         ValueError: the configuration contradicts itself, or the teacher cannot be one.
     """
     refuse_contradictions(config)
-    if config.schedule.gan_steps or uses_teacher(config):
-        # Read, and downloaded once, before anything is trained.
-        loss = config.loss
-        processes.from_first(lambda: bool(make_perceptual(loss.perceptual, loss.perceptual_file)))
     generator, about = _new_generator(config)
     teacher, file = _find_teacher(config, out)
     discriminator = _new_discriminator(config)
     critic, critic_file = _find_teacher_discriminator(config, discriminator, out)
+    teachers_stage = critic is not None and critic_file is None and file is None
+    if config.loss.perceptual_weight and (config.schedule.gan_steps or teachers_stage):
+        # Read, and downloaded once, before anything is trained.
+        loss = config.loss
+        processes.from_first(lambda: bool(make_perceptual(loss.perceptual, loss.perceptual_file)))
     return Networks(
         generator=generator,
         about=about,
@@ -179,9 +184,9 @@ def resolve_auto(config: TrainConfig, device: torch.device) -> TrainConfig:
 def _teacher_discriminator(config: TrainConfig) -> str:
     """Return the discriminator of a teacher that teaches the configured one."""
     student = parse_discriminator(config.network.discriminator)
-    untaught = config.network.teacher == NO_TEACHER or not config.schedule.teacher_gan_steps
-    if untaught or isinstance(student, VggArchitecture):
+    if config.network.teacher == NO_TEACHER or without_teacher_discriminator(config):
         return NO_TEACHER
+    assert isinstance(student, PatchGanArchitecture)
     return str(PatchGanArchitecture(layers=student.layers, features=TEACHER_FEATURES))
 
 
@@ -256,14 +261,21 @@ def _new_discriminator(config: TrainConfig) -> Discriminator:
             raise ValueError(
                 f"'{architecture}' judges crops of {architecture.size} HR pixels a side, --patch "
                 f"{config.data.patch} gives {side}; give --discriminator vgg_s{side}_f"
-                f"{architecture.features} (a multiple of 32), or another --patch"
+                f"{architecture.features} (a multiple of 32 from 64), or another --patch"
             )
-    elif config.schedule.gan_steps and side < architecture.least_size:
+    elif config.schedule.gan_steps:
+        _refuse_small_crops(architecture, config)
+    return build_discriminator(architecture)
+
+
+def _refuse_small_crops(architecture: PatchGanArchitecture, config: TrainConfig) -> None:
+    """Refuse crops that a discriminator has no logit for."""
+    side = config.data.patch * config.data.scale
+    if side < architecture.least_size:
         raise ValueError(
             f"'{architecture}' needs crops of at least {architecture.least_size} HR pixels a side, "
             f"--patch {config.data.patch} gives {side}; raise --patch or take fewer layers"
         )
-    return build_discriminator(architecture)
 
 
 def _find_teacher(
@@ -321,6 +333,9 @@ def _find_teacher_discriminator(
             f"--teacher-discriminator must be a patchgan, whose logits are of patches, got "
             f"'{teacher}'; {NO_TEACHER} trains D without it"
         )
+    _refuse_small_crops(teacher, config)
+    if trains_teacher_alone(config):  # who will be taught is not known yet
+        return teacher, file
     if not isinstance(shape, PatchGanArchitecture) or shape.layers != teacher.layers:
         raise ValueError(
             f"the teacher's discriminator '{teacher}' cannot teach '{shape}': both must be a "

@@ -128,7 +128,8 @@ def gan_stage(
 ) -> GanStage:
     """Return the stage that trains a generator against a discriminator, on the device."""
     judge = None if teachers is None else teachers.discriminator
-    perceptual = make_perceptual(config.loss.perceptual, config.loss.perceptual_file, silent=True)
+    kind = config.loss.perceptual if config.loss.perceptual_weight else "none"
+    perceptual = make_perceptual(kind, config.loss.perceptual_file, silent=True)
     _put_branches(generator, config)
     method = "adam" if name == "teacher-gan" else config.optimizer.generator_optimizer
     return GanStage(

@@ -111,12 +111,12 @@ class Stage(abc.ABC):
     """One stage of training.
 
     Attributes:
-        name: `teacher`, `pixel`, `gan` or `finetune`.
+        name: `teacher`, `teacher-gan`, `pixel`, `gan` or `finetune`.
         generator: the network being trained.
         networks: everything whose weights a checkpoint must hold, by name.
         optimizers: everything whose state a checkpoint must hold, by name.
         companions: networks that are written beside the generator's weights when the stage is done.
-        learning_rate: at the start; the engine lets it fall along a cosine.
+        learning_rate: at the start; the engine lets it fall.
     """
 
     def __init__(

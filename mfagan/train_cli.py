@@ -188,6 +188,8 @@ def _check(arguments: argparse.Namespace, config: TrainConfig) -> None:
     data, validation = config.data.data, config.data.validation
     if not data:
         raise ValueError("--data is needed: a folder of photographs to train on")
+    if arguments.recipe == "finetune" and not config.network.start:
+        raise ValueError("--recipe finetune needs --start, the weights that are tuned")
     refuse_contradictions(config)
     distributed.refuse_uneven(config, distributed.world())
     for folder in (data, validation) if arguments.resume else ():

@@ -1,10 +1,13 @@
 import dataclasses
 import math
+import re
+from types import SimpleNamespace
 
 import pytest
 
 from mfagan import engine
 from mfagan.config import resolve
+from mfagan.earlier_settings import STAGES
 
 
 def schedule(**values):
@@ -62,3 +65,12 @@ def test_every_schedule_rises_linearly(name):
         assert engine.learning_rate(1.0, step, 100, rising) == pytest.approx(share * flat)
     if name == "constant":
         assert engine.learning_rate(1.0, 99, 100, rising) == 1.0
+
+
+@pytest.mark.parametrize("stage", [stage for stage in STAGES if stage != "finetune"])
+def test_a_stage_that_gave_up_names_a_flag_that_there_is(stage):
+    recorder = SimpleNamespace(rate=lambda: 1.0, last={})
+    folder = SimpleNamespace(newest_checkpoint=lambda _: None)
+    text = engine._diverged(stage, 9, recorder, folder)
+    (flag,) = re.findall(r"\(--([a-z-]+)\)", text)
+    assert flag.replace("-", "_") in vars(resolve().schedule)

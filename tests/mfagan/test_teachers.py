@@ -166,7 +166,17 @@ def test_a_network_with_branches_is_written_without_them(photos, tmp_path):
     ("words", "sentence"),
     [
         (["--recipe", "gan"], "--pixel-steps 0 needs --start"),
+        (["--recipe", "finetune"], "--recipe finetune needs --start"),
         (["--recipe", "teacher", "--teacher", "none"], "nothing is to be trained"),
+        (
+            ["--recipe", "teacher", "--teacher", "{run}/teacher.safetensors",
+             "--teacher-gan-steps", "0"],
+            "nothing is to be trained",
+        ),
+        (
+            ["--recipe", "teacher", "--patch", "8", "--teacher-discriminator", "patchgan_n4_f8"],
+            "'patchgan_n4_f8' needs crops of at least 48 HR pixels a side",
+        ),
         (["--recipe", "smoke", "--start", "{run}/teacher.safetensors"], "holds a teacher"),
         (["--recipe", "smoke", "--start", "{run}/pixel.safetensors"], "not a supernet of this run"),
         (
@@ -219,7 +229,7 @@ def test_mistakes(words, sentence, taught, photos, tmp_path, capsys):
     ("discriminator", "more", "expected"),
     [
         ("patchgan_n2_f4", {}, "patchgan_n2_f64"),
-        ("vgg_s32_f4", {}, "none"),
+        ("vgg_s64_f4", {}, "none"),
         ("patchgan_n2_f4", {"network": {"teacher": "none"}}, "none"),
         ("patchgan_n2_f4", {"schedule": {"teacher_gan_steps": 0}}, "none"),
         (

@@ -150,6 +150,9 @@ def test_a_missing_device_is_named(tmp_path, capsys):
     assert "no CUDA" in capsys.readouterr().err
 
 
+ALONE = {"pixel_steps": 0, "gan_steps": 0}
+
+
 @pytest.mark.parametrize(
     ("given", "warned"),
     [
@@ -168,6 +171,44 @@ def test_a_missing_device_is_named(tmp_path, capsys):
         ),
         ({"architecture": "mfa_x4_w8_c2_s0", "inplace_weight": 0.1}, {"inplace_weight": "one"}),
         ({"teacher": "none", "feature_weight": 0.1}, {"feature_weight": "--teacher none"}),
+        ({"teacher_gan_steps": 0, "output_weight": 0.2}, {}),
+        ({"teacher_gan_steps": 0, "logit_weight": 1.0}, {"logit_weight": "--teacher-gan-steps 0"}),
+        (
+            {"discriminator": "vgg_s128_f8", "teacher_gan_steps": 9, "critic_weight": 1.0},
+            {"teacher_gan_steps": "vgg_s128_f8", "critic_weight": "vgg_s128_f8"},
+        ),
+        (
+            {"teacher_discriminator": "none", "critic_feature_weight": 1.0},
+            {"critic_feature_weight": "--teacher-discriminator none"},
+        ),
+        (
+            {"teacher_discriminator": "d.safetensors", "teacher_gan_steps": 9},
+            {"teacher_gan_steps": "from a file"},
+        ),
+        ({**ALONE, "discriminator": "patchgan_n2_f4", "gan_loss": "hinge"}, {}),
+        (
+            {**ALONE, "discriminator": "patchgan_n2_f4", "teacher_discriminator": "patchgan_n2_f8"},
+            {"discriminator": "the teacher alone"},
+        ),
+        (
+            {**ALONE, "teacher": "a.pth", "pixel_weight": 0.2, "gan_lr": 1e-3, "clip": 1.0},
+            {"pixel_weight": "all that is trained"},
+        ),
+        ({**ALONE, "start": "a.safetensors"}, {"start": "the teacher alone"}),
+        ({"compile": "on"}, {}),
+        ({"compile": "on", "teacher": "none"}, {"compile": "supernet"}),
+        ({"compile": "on", "teacher": "none", "architecture": "mfa_x4_w8_c2_s0"}, {}),
+        (
+            {"perceptual": "vgg19", "perceptual_weight": 0.0},
+            {"perceptual": "--perceptual-weight 0"},
+        ),
+        (
+            {"perceptual": "none", "perceptual_weight": 2.0, "perceptual_file": "a.pth"},
+            {"perceptual_weight": "--perceptual none", "perceptual_file": "--perceptual none"},
+        ),
+        ({"perceptual_file": "a.pth"}, {"perceptual_file": "reads no file"}),
+        ({"lr_decay": 0.1}, {"lr_decay": "--lr-schedule cosine"}),
+        ({"lr_decay": 0.1, "lr_schedule": "multistep"}, {}),
     ],
     ids=str,
 )
