@@ -128,7 +128,14 @@ class Parser(argparse.ArgumentParser):
 
 def _unknown(word: str, known: Iterable[str]) -> str:
     flag = word.split("=")[0]
-    return f"unknown argument '{flag}'{nearest(flag, known)}"
+    known = sorted(known)
+    longer = [k for k in known if k.startswith(flag)]
+    ending = [k for k in known if len(flag) > 2 and k.endswith(flag[1:])]  # --lr: --pixel-lr
+    hint = nearest(flag, known)
+    if 1 <= len(ending) <= 3 or len(longer) == 1:
+        meant = ending if 1 <= len(ending) <= 3 else longer
+        hint = f"; did you mean {' or '.join(repr(k) for k in meant)}?"
+    return f"unknown argument '{flag}'{hint}"
 
 
 def add_common_flags(parser: argparse.ArgumentParser, *names: str) -> None:

@@ -161,6 +161,26 @@ def test_misuse_is_one_sentence(capsys, words, sentence):
     assert captured.err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [
+        ("--arch", "; did you mean '--architecture'? "),
+        ("--lr", "; did you mean '--gan-lr' or '--pixel-lr'? "),
+        ("--lr=1", "; did you mean '--gan-lr' or '--pixel-lr'? "),
+        ("--pixel-l", "; did you mean '--pixel-lr'? "),
+        ("--gan-lrs", "; did you mean '--gan-lr'? "),
+        ("--data", "; did you mean '--lr-data'? "),
+    ],
+)
+def test_a_part_of_a_flag_names_the_flags_that_hold_it(capsys, word, hint):
+    made = Parser("tool")
+    for flag in ("--architecture", "--patch", "--rho", "--pixel-lr", "--gan-lr", "--lr-data"):
+        made.add_argument(flag)
+    assert run(made, lambda _: 0, [word, "1"]) == 2
+    flag = word.split("=")[0]
+    assert f"tool: unknown argument '{flag}'{hint}" in capsys.readouterr().err
+
+
 def test_subcommands_name_their_own_flags(capsys):
     made = Parser("tool")
     made.add_subparsers(dest="verb").add_parser("fit").add_argument("--target")
