@@ -40,6 +40,7 @@ class Critic:
 
     Attributes:
         network, teacher: as given; the teacher is frozen.
+        is_taught: whether a term is of the teacher's judgement.
         optimizer: Adam, of D and its adaptors.
         networks: all that D's optimizer moves, by the name under which a state holds it.
     """
@@ -56,6 +57,8 @@ class Critic:
     ) -> None:
         self.network = network
         self.teacher = None if teacher is None else frozen(teacher)
+        weights = losses.logit_weight, losses.critic_feature_weight
+        self.is_taught = teacher is not None and any(weights)
         self.networks: dict[str, nn.Module] = {"discriminator": network}
         self._device = next(network.parameters()).device
         if teacher is not None:
@@ -104,7 +107,7 @@ class Critic:
         Args:
             parts: of the step's data.
             fakes: images that the generator made of each.
-            taught: that the teacher made of each; nothing without its discriminator.
+            taught: that the teacher made of each; nothing where D is not taught.
         """
         joint = self._joint_logits(parts, fakes)
         figures: Figures = {}
@@ -128,9 +131,7 @@ class Critic:
                 # All go through together: spectral norm advances once a step, not three times.
                 whole = torch.cat(list(images))
                 logits, features = self.network.forward_features(whole)
-                if self.teacher is not None and (
-                    self._losses.logit_weight or self._losses.critic_feature_weight
-                ):
+                if self.teacher is not None and self.is_taught:
                     with torch.no_grad():
                         wanted, wanted_features = self.teacher.forward_features(whole)
                     errors = [

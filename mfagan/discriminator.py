@@ -80,13 +80,7 @@ def parse_discriminator(text: str) -> DiscriminatorArchitecture:
 
 
 class PatchDiscriminator(nn.Module):
-    """Judges overlapping patches: one logit per patch.
-
-    Attributes:
-        mixes: whether an image's logits depend on the others of its forward pass.
-    """
-
-    mixes = False
+    """Judges overlapping patches: one logit per patch."""
 
     def __init__(self, architecture: PatchGanArchitecture) -> None:
         super().__init__()
@@ -127,13 +121,9 @@ class VggDiscriminator(nn.Module):
     """ESRGAN's discriminator (BasicSR's VGGStyleDiscriminator): one logit per crop.
 
     Batch norm has no running figures: D is never used outside of training, and in training the
-    published one too goes by those of the batch.
-
-    Attributes:
-        mixes: whether an image's logits depend on the others of its forward pass.
+    published one too goes by those of the batch. So an image's logit depends on the others of its
+    forward pass: on those of its part, with `--accumulate`, and of its process.
     """
-
-    mixes = True
 
     def __init__(self, architecture: VggArchitecture) -> None:
         super().__init__()

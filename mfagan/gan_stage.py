@@ -229,7 +229,7 @@ class GanStage(AdversarialStage):
             for part in parts
         ]
         taught = []
-        if self.critic.teacher is not None:
+        if self.critic.is_taught:
             taught = [each.of(Pass(main=True)).output for each in lessons if each is not None]
         # D moves before G's losses are known, so it must be able to go back.
         undo = self.critic.remember()

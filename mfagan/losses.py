@@ -54,7 +54,8 @@ def generator_loss(
     """Return G's loss; `real` needs no gradient, and counts in the relativistic one alone.
 
     Args:
-        kind, real, fake, joint: see `discriminator_loss`. `vanilla` is the non-saturating form.
+        kind, real, fake, joint: see `discriminator_loss`. `vanilla` is the non-saturating form,
+            `lsgan` twice that of eq. 9.
     """
     match kind:
         case "relativistic":

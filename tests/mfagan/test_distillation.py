@@ -175,6 +175,20 @@ def test_parts_give_the_gradients_of_the_whole(accumulate):
         torch.testing.assert_close(parts[key], gradient, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize(("weight", "images"), [(0.1, 6), (0.0, 4)])
+def test_teacher_made_images_are_judged_where_that_teaches(weight, images):
+    stage, seen = gan_stage(LossConfig(**{**OFF, "logit_weight": weight})), []
+    judge = stage.discriminator.forward_features
+
+    def judging(image):
+        seen.append(len(image))
+        return judge(image)
+
+    stage.discriminator.forward_features = judging
+    stage.step(batch(), 0)
+    assert seen[0] == images
+
+
 def test_teachers_stay_as_they_are():
     stage = gan_stage(LossConfig(**dict.fromkeys(TERMS, 1.0)))
     before = copy.deepcopy((stage.teacher.state_dict(), stage.critic.teacher.state_dict()))
