@@ -129,7 +129,7 @@ def chart(
     """Return an SVG chart.
 
     Args:
-        title: shown above.
+        title: shown above; a series or an axis of the same name is not named again.
         series: points (x, y) by the name in the legend; those that are not finite are left out.
         x_label: under the axis.
         y_label: beside the axis.
@@ -179,15 +179,17 @@ def chart(
                 f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}" fill-opacity=".7"/>'
                 for x, y in placed
             ]
-        parts.append(
-            f'<text x="{_WIDTH - _RIGHT - 4}" y="{_TOP + 14 + 16 * index}" text-anchor="end" '
-            f'fill="{colour}">{html.escape(name)}</text>'
-        )
+        if name != title:
+            parts.append(
+                f'<text x="{_WIDTH - _RIGHT - 4}" y="{_TOP + 14 + 16 * index}" text-anchor="end" '
+                f'fill="{colour}">{html.escape(name)}</text>'
+            )
+    beside = "" if y_label == title else y_label
     parts.append(
         f'<text x="{(_WIDTH + left) / 2:.1f}" y="{_HEIGHT - 6}" text-anchor="middle">'
         f"{html.escape(x_label)}</text>"
         f'<text x="14" y="{_HEIGHT / 2}" text-anchor="middle" '
-        f'transform="rotate(-90 14 {_HEIGHT / 2})">{html.escape(y_label)}</text>'
+        f'transform="rotate(-90 14 {_HEIGHT / 2})">{html.escape(beside)}</text>'
     )
     return (
         f"<figure><figcaption>{html.escape(title)}</figcaption>"

@@ -29,6 +29,12 @@ def test_an_axis_covers_its_values_with_few_round_ticks(values):
     assert axis.ticks()[-1] == pytest.approx(axis.high)
 
 
+def test_a_chart_says_a_name_once():
+    assert chart("l1", {"l1": [(0, 0), (1, 1)]}, "step", "l1").count(">l1<") == 1
+    both = chart("D", {"real": [(0, 0)], "fake": [(0, 1)]}, "step", "logit")
+    assert all(both.count(f">{name}<") == 1 for name in ("D", "real", "fake", "logit"))
+
+
 def test_a_chart_puts_points_where_they_belong():
     figure = chart("t", {"a": [(0, 0), (10, 10), (5, float("nan"))]}, "x", "y", lines=False)
     circles = [c for c in svg_of(figure).iter() if c.tag.endswith("circle")]
