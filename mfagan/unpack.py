@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import io
 import lzma
 import os
 import shutil
@@ -15,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any
 
 from latency.commandline import FailureError
 from latency.files import check_parents, unwritable
@@ -33,6 +35,12 @@ _DAMAGED = (
 )  # fmt: skip
 """What reading a damaged, encrypted or exotic archive raises."""
 _CHUNK = 1 << 20
+MOST_LISTED = 1 << 26
+"""Bytes of a tar's list of files, two blocks of 512 for each: of 65,000 files or so."""
+_PACKED: dict[bytes, Callable[[Path], object]] = {
+    **{b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
+}
+"""What opens a compressed tar, by its first bytes."""
 
 
 def unpack_images(
@@ -116,14 +124,45 @@ def _open(archive: Path) -> Iterator[list[_Member]]:
         with zipfile.ZipFile(archive) as file:
             yield [_of_zip(file, entry) for entry in file.infolist()]
     else:
-        with _open_tar(archive) as file:
-            yield [_of_tar(file, entry) for entry in file.getmembers()]
+        with (
+            _open_packed(archive) as packed,
+            _Unpacked(packed) as unpacked,
+            _open_tar(archive, unpacked) as file,
+        ):
+            members = [_of_tar(file, entry) for entry in file.getmembers()]
+            unpacked.listed = None
+            yield members
 
 
-def _open_tar(archive: Path) -> tarfile.TarFile:
+class _Unpacked(io.BufferedReader):
+    """A tar without its compression, in which a few bytes can become a list of any length.
+
+    Attributes:
+        listed: bytes that were read of the list; None when it is at its end.
+    """
+
+    listed: int | None = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Return so many bytes, or what is left."""
+        if self.listed is not None:
+            self.listed += MOST_LISTED + 1 if size is None or size < 0 else size
+            if self.listed > MOST_LISTED:
+                raise tarfile.TarError("its list of files is too long")
+        return super().read(size)
+
+
+def _open_packed(archive: Path) -> Any:
+    with archive.open("rb") as file:
+        start = file.read(max(map(len, _PACKED)))
+    kinds = (opening for magic, opening in _PACKED.items() if start.startswith(magic))
+    return next(kinds, io.FileIO)(archive)
+
+
+def _open_tar(archive: Path, unpacked: _Unpacked) -> tarfile.TarFile:
     try:
-        return tarfile.open(archive)
-    except tarfile.ReadError as error:  # its message lists every format, a line each
+        return tarfile.open(fileobj=unpacked, mode="r:")
+    except tarfile.ReadError as error:
         raise ArchiveError(f"'{archive}' cannot be unpacked: it is no zip or tar") from error
 
 
