@@ -36,7 +36,7 @@ _DAMAGED = (
 """What reading a damaged, encrypted or exotic archive raises."""
 _CHUNK = 1 << 20
 MOST_LISTED = 1 << 26
-"""Bytes of a tar's list of files, two blocks of 512 for each: of 65,000 files or so."""
+"""Bytes of a tar's list of files, 512 and more for each."""
 _PACKED: dict[bytes, Callable[[Path], object]] = {
     **{b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
 }
