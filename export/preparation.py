@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from export.calibration import Pair, choose_photographs, read_pair
 from export.onnx_export import check_opset, check_size
-from latency.commandline import available_cores, nearest
+from latency.commandline import default_threads, nearest
 from latency.files import sha256
 from mfagan.architecture import Architecture
 from mfagan.model import open_network
@@ -85,7 +85,7 @@ def prepare(
     check_size(size)
     if Path(out).exists() and not Path(out).is_dir():
         raise ValueError(f"--out must be a folder, '{out}' is a file")
-    threads = threads or available_cores()
+    threads = threads or default_threads()
     torch.set_num_threads(threads)
     network, parsed = open_network(weights, architecture)
     photographs = choose_photographs(calibration, evaluation)

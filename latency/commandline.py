@@ -157,8 +157,8 @@ def add_common_flags(parser: argparse.ArgumentParser, *names: str) -> None:
         group.add_argument(
             "--threads",
             type=thread_count,
-            default=available_cores(),
-            help="CPU threads; the default is the cores this process may use",
+            default=default_threads(),
+            help="CPU threads; the default is the cores this process may use, or OMP_NUM_THREADS",
         )
     if "seed" in names:
         group.add_argument("--seed", type=natural_int, default=0, help="seed of everything random")
@@ -175,6 +175,13 @@ def available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def default_threads() -> int:
+    """Return the threads to compute with: those of OMP_NUM_THREADS, else one for every core."""
+    text = os.environ.get("OMP_NUM_THREADS", "")
+    wanted = int(text) if text.isascii() and text.isdecimal() and len(text) < 6 else 0
+    return min(wanted, available_cores()) or available_cores()
 
 
 def positive_int(text: str) -> int:

@@ -20,7 +20,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from latency.commandline import FailureError, available_cores, out_of_memory
+from latency.commandline import FailureError, available_cores, default_threads, out_of_memory
 from latency.signals import INTERRUPTED, TerminatedError
 from latency.terminal import fail
 
@@ -57,8 +57,13 @@ def rank() -> int:
 
 
 def thread_share() -> int:
-    """Return the cores for this process: those of the machine, shared with the others on it."""
-    here = _number("LOCAL_WORLD_SIZE") if world() > 1 and "LOCAL_WORLD_SIZE" in os.environ else 1
+    """Return the threads of this process: the machine's cores, shared with the others on it.
+
+    OMP_NUM_THREADS counts for one process alone: torchrun sets it to 1 for several.
+    """
+    if world() == 1:
+        return default_threads()
+    here = _number("LOCAL_WORLD_SIZE") if "LOCAL_WORLD_SIZE" in os.environ else 1
     return max(1, available_cores() // max(1, here))
 
 

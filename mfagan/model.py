@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latency.commandline import FailureError, available_cores, out_of_memory
+from latency.commandline import FailureError, default_threads, out_of_memory
 from latency.costs import peak_elements
 from latency.memory import available_bytes
 from mfagan.architecture import Architecture, MfaArchitecture, op_list, parse
@@ -136,7 +136,7 @@ def load(
         raise FileNotFoundError(f"the model '{file}' is not a file")
     if device not in ("auto", "cpu", "cuda"):
         raise ValueError(f"device must be auto, cpu or cuda, got '{device}'")
-    threads = threads or available_cores()
+    threads = threads or default_threads()
     suffix = file.suffix.lower()
     if suffix == ".onnx":
         if architecture is not None:

@@ -14,6 +14,7 @@ from latency.commandline import (
     Parser,
     add_common_flags,
     available_cores,
+    default_threads,
     image_size,
     nearest,
     positive_float,
@@ -248,3 +249,11 @@ def test_a_terminal_gets_a_bar():
     with Progress("work", 2, initial=1, stream=stream) as progress:
         progress.update("loss 1")
     assert "work: 100%" in stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("value", "threads"), [("1", 1), ("999", None), ("0", None), ("two", None), ("", None)]
+)
+def test_threads_are_those_of_the_environment_or_one_for_every_core(value, threads, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", value)
+    assert default_threads() == (threads or available_cores())
