@@ -65,7 +65,7 @@ def plan_training(
     data = open_data(config, out)
     data.crops.batch //= world()  # the share of one process is measured
     files = networks.teacher_file, networks.teacher_discriminator_file
-    inputs = describe_inputs(config.data, data.split, *files, data.lr_files)
+    inputs = describe_inputs(config.data, data.split, *files, data.lr_files, config.network.start)
     anew = anew or holds_another_run(out, config, inputs, force=force)
     data.crops.check(silent=silent)
     measured = tuple(

@@ -205,6 +205,8 @@ def _new_generator(config: TrainConfig) -> tuple[Generator, About]:
     if not config.network.start:
         return generator, about
     file, wanted = Path(config.network.start), about.space or generator.architecture
+    if not file.is_file():
+        raise FileNotFoundError(f"--start '{file}' is not a file; a run that goes on needs it too")
     network, found = load_network(file)
     if not isinstance(network, Generator):
         raise ValueError(f"--start '{file}' holds a {found.kind} ({found.architecture})")

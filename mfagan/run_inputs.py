@@ -1,4 +1,4 @@
-"""What a run began with, beside its configuration: photographs and a teacher's file.
+"""What a run began with, beside its configuration: photographs and files of weights.
 
 `data.json` in the run folder holds them, so that a run which goes on with others is noticed: its
 photographs for validation follow from all names, and may have become ones to train on.
@@ -36,6 +36,7 @@ class Inputs:
         teacher: SHA-256 of the teacher's file; None without one.
         teacher_discriminator: of its discriminator's.
         lr: LR images of the photographs to train on, where a folder of these is given.
+        start: of the weights that the generator started from.
     """
 
     training: Photographs
@@ -43,6 +44,7 @@ class Inputs:
     teacher: str | None
     teacher_discriminator: str | None = None
     lr: Photographs = field(default_factory=dict)
+    start: str | None = None
 
 
 def describe_inputs(
@@ -51,6 +53,7 @@ def describe_inputs(
     teacher: Path | None,
     teacher_discriminator: Path | None = None,
     lr_files: Sequence[Path] = (),
+    start: str = "",
 ) -> Inputs:
     """Return what a run with these files reads."""
     return Inputs(
@@ -61,6 +64,7 @@ def describe_inputs(
             None if teacher_discriminator is None else sha256(teacher_discriminator)
         ),
         lr=_sizes(lr_files, Path(config.lr_data)),
+        start=sha256(Path(start)) if start else None,
     )
 
 
@@ -83,7 +87,7 @@ def read_inputs(folder: Path) -> Inputs | None:
         for photographs in (inputs.training, inputs.validation, inputs.lr):
             if not all(type(size) is int for size in dict(photographs).values()):
                 raise TypeError
-        for digest in (inputs.teacher, inputs.teacher_discriminator):
+        for digest in (inputs.teacher, inputs.teacher_discriminator, inputs.start):
             if not isinstance(digest, str | None):
                 raise TypeError
     except (IsADirectoryError, ValueError, TypeError, RecursionError) as error:
@@ -125,6 +129,8 @@ def changed_inputs(ours: Inputs, theirs: Inputs, config: TrainConfig, run: Path)
     if ours.teacher_discriminator != theirs.teacher_discriminator:
         critic = config.network.teacher_discriminator
         changed.append(f"the teacher's discriminator '{critic}' is not the file that {began}")
+    if theirs.start and ours.start != theirs.start:  # runs of earlier versions do not tell
+        changed.append(f"--start '{config.network.start}' is not the file that {began}")
     return changed
 
 

@@ -247,7 +247,9 @@ def _open_workplace(
     """Check the folder, then the data, then make the folder: bad data leave none behind."""
     processes.from_first(lambda: holds_another_run(out, config, force=force))
     data = open_data(config, out)
-    inputs = describe_inputs(config.data, data.split, *teachers, data.lr_files)
+    inputs = describe_inputs(
+        config.data, data.split, *teachers, data.lr_files, config.network.start
+    )
     anew = processes.from_first(lambda: holds_another_run(out, config, inputs, force=force))
     named = (config.network.teacher, config.network.teacher_discriminator)
     for text, file in zip(named, teachers, strict=True):

@@ -1,5 +1,6 @@
 """A run that goes on with other photographs, or another teacher, than it began with."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -14,10 +15,17 @@ from mfagan.architecture import parse
 from mfagan.checkpoint import About, build_network, read_about, save_network
 from mfagan.config import resolve
 from mfagan.images import write_image
+from mfagan.photo_folders import Split
 from mfagan.preparation import resolve_auto
 from mfagan.recipes import RECIPES
 from mfagan.run_folder import RunFolder
-from mfagan.run_inputs import Inputs, changed_inputs, read_inputs, write_inputs
+from mfagan.run_inputs import (
+    Inputs,
+    changed_inputs,
+    describe_inputs,
+    read_inputs,
+    write_inputs,
+)
 from mfagan.training import train
 
 CPU = torch.device("cpu")
@@ -250,3 +258,20 @@ def test_two_that_start_at_once_never_hold_one_folder(tmp_path, monkeypatch, ste
     with pytest.raises(error, match=sentence):
         second()
     holding[0].__exit__(None, None, None)
+
+
+def test_other_weights_to_start_from_are_named(tmp_path):
+    file, out = tmp_path / "start.safetensors", tmp_path / "out"
+    wanted = resolve({"network": {"start": str(file)}})
+    nothing = Split(training=(), validation=())
+    out.mkdir()
+    for content in (b"before", b"after"):
+        file.write_bytes(content)
+        ours = describe_inputs(wanted.data, nothing, None, start=wanted.network.start)
+        if content == b"before":
+            write_inputs(out, ours)
+            assert read_inputs(out) == ours
+    (clause,) = changed_inputs(ours, read_inputs(out), wanted, out)
+    assert clause == f"--start '{file}' is not the file that the run in '{out}' began with"
+    untold = dataclasses.replace(ours, start=None)
+    assert changed_inputs(ours, untold, wanted, out) == []
