@@ -18,28 +18,35 @@ def training(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     import training
 
-    monkeypatch.setattr(training, "TEACHER", "rrdb_x4_w8_b1_g4")
     return training
 
 
 @pytest.fixture
-def setting(training):
-    return training.Setting.random(torch.device("cpu"), batch=2, patch=8)
+def contenders(training, monkeypatch):  # noqa: ARG001
+    import training_contenders
+
+    monkeypatch.setattr(training_contenders, "TEACHER", "rrdb_x4_w8_b1_g4")
+    return training_contenders
+
+
+@pytest.fixture
+def setting(contenders):
+    return contenders.Setting.random(torch.device("cpu"), batch=2, patch=8)
 
 
 def weights(network):
     return torch.cat([p.detach().flatten() for p in network.parameters()])
 
 
-def test_both_pixel_steps_move_the_weights_alike(training, setting):
+def test_both_pixel_steps_move_the_weights_alike(contenders, setting):
     """The plain loop is written independently: what it computes is the reference of the stage."""
-    config = training._config("fp32")
-    plain = training._generator(TINY)
-    step = training.plain_pixel_step(plain, setting.plain(), learning_rate=1e-3, bf16=False)
-    stage = training.stage_runs.pixel_stage(
-        "pixel", training._generator(TINY), 1e-3, 10, config, setting.device
+    config = contenders.benchmark_config("fp32")
+    plain = contenders._generator(TINY)
+    step = contenders.plain_pixel_step(plain, setting.plain(), learning_rate=1e-3, bf16=False)
+    stage = contenders.stage_runs.pixel_stage(
+        "pixel", contenders._generator(TINY), 1e-3, 10, config, setting.device
     )
-    batch = training.Batch.of(setting.crops, setting.device)
+    batch = contenders.Batch.of(setting.crops, setting.device)
     start = weights(plain)
     for k in range(4):
         step()
@@ -50,19 +57,19 @@ def test_both_pixel_steps_move_the_weights_alike(training, setting):
 
 
 @pytest.mark.parametrize("distilled", [True, False])
-def test_the_plain_adversarial_step_follows_its_losses(training, setting, distilled):
+def test_the_plain_adversarial_step_follows_its_losses(contenders, setting, distilled):
     """One step of plain gradient descent against gradients of the losses written out."""
     batch = setting.plain()
-    generator = training._generator(TINY)
+    generator = contenders._generator(TINY)
     torch.manual_seed(1)
-    discriminator = training.PatchDiscriminator(training.DISCRIMINATOR)
+    discriminator = contenders.PatchDiscriminator(contenders.DISCRIMINATOR)
     for _ in range(200):  # until power iteration stands still, so that passes do not differ
         discriminator(batch.hr)
     lesson = None
     if distilled:
-        teacher = training._teacher().eval().requires_grad_(False)
+        teacher = contenders._teacher().eval().requires_grad_(False)
         adaptors = FeatureAdaptors(TINY.width, 8, 1)
-        lesson = training.PlainTeacher(network=teacher, adaptors=adaptors)
+        lesson = contenders.PlainTeacher(network=teacher, adaptors=adaptors)
 
     sr, features = generator.forward_features(batch.lr)
     real, fake = discriminator(batch.hr), discriminator(sr)
@@ -78,7 +85,7 @@ def test_the_plain_adversarial_step_follows_its_losses(training, setting, distil
 
     start = [p.detach().clone() for p in generator.parameters()]
     judge = weights(discriminator)
-    step = training.plain_gan_step(
+    step = contenders.plain_gan_step(
         generator, discriminator, batch, teacher=lesson, learning_rate=1e-4, bf16=False
     )
     step()
@@ -89,13 +96,13 @@ def test_the_plain_adversarial_step_follows_its_losses(training, setting, distil
     assert (weights(discriminator) - judge).abs().max() > 5e-5
 
 
-def test_d_learns_alike_by_one_backward_and_by_two(training, setting):
+def test_d_learns_alike_by_one_backward_and_by_two(contenders, setting):
     def train(joined):
         torch.manual_seed(1)
-        discriminator = training.PatchDiscriminator(training.DISCRIMINATOR)
+        discriminator = contenders.PatchDiscriminator(contenders.DISCRIMINATOR)
         start = weights(discriminator)
-        step = training.plain_gan_step(
-            training._generator(TINY),
+        step = contenders.plain_gan_step(
+            contenders._generator(TINY),
             discriminator,
             setting.plain(),
             teacher=None,
@@ -110,14 +117,14 @@ def test_d_learns_alike_by_one_backward_and_by_two(training, setting):
     assert agree > 0.7  # the means of the other side have no gradient in the second
 
 
-def test_every_contender_takes_its_steps(training, setting):
+def test_every_contender_takes_its_steps(training, contenders, setting):
     tables = {
-        "pixel": training.pixel_contenders(TINY, setting),
-        "gan": training.gan_contenders(TINY, setting, distilled=True),
+        "pixel": contenders.pixel_contenders(TINY, setting),
+        "gan": contenders.gan_contenders(TINY, setting, distilled=True),
     }
-    for contenders in tables.values():
-        rows = training.measure(contenders, rounds=2)
-        assert [row.name for row in rows] == list(contenders)
+    for table in tables.values():
+        rows = training.measure(table, rounds=2)
+        assert [row.name for row in rows] == list(table)
         assert {row.name for row in rows if row.target} == {
             f"mfagan {precision}" for precision in setting.precisions
         }
@@ -185,10 +192,12 @@ def test_time_is_the_outermost_functions(training, monkeypatch):  # noqa: ARG001
     assert Network.outer is outer
 
 
-def test_where_the_time_goes_adds_up(training, setting, monkeypatch):
+def test_where_the_time_goes_adds_up(setting, monkeypatch):
+    import training_places
+
     for name, value in (("PHOTOGRAPHS", 3), ("SIDE", 128), ("BATCH", 2), ("PATCH", 8)):
-        monkeypatch.setattr(training, name, value)
-    found = training.where_time_goes(str(TINY), 3, setting)
+        monkeypatch.setattr(training_places, name, value)
+    found = training_places.where_time_goes(str(TINY), 3, setting)
     assert list(found) == ["pixel", "gan"]
     for spent in found.values():
         assert all(np.isfinite(seconds) for seconds in spent.each.values())
