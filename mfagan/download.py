@@ -277,8 +277,8 @@ class _Download:
         free = shutil.disk_usage(self.partial.parent).free
         if missing > free:
             self._fail(
-                f"{missing / 2**30:.2f} GiB are missing, but the disk of '{self.partial.parent}' "
-                f"has only {free / 2**30:.2f} GiB free"
+                f"{missing / _MEGABYTE:,.1f} MiB are missing, but the disk of "
+                f"'{self.partial.parent}' has only {free / _MEGABYTE:,.1f} MiB free"
             )
         kept = {name: headers[name] for name in _VALIDATORS if headers.get(name)}
         write_json(self._notes, {"url": self.url, **kept})

@@ -67,8 +67,8 @@ def unpack_images(
         needed, free = sum(m.size for m in images), shutil.disk_usage(folder).free
         if needed > free:
             raise FailureError(
-                f"the images of '{archive}' take {needed / 2**30:.2f} GiB, but the disk of "
-                f"'{folder}' has only {free / 2**30:.2f} GiB free"
+                f"the images of '{archive}' take {needed / 2**20:,.1f} MiB, but the disk of "
+                f"'{folder}' has only {free / 2**20:,.1f} MiB free"
             )
         shared = os.path.commonpath([m.path.parent for m in images])
         written = []

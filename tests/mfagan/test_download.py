@@ -318,10 +318,10 @@ def test_a_folder_has_the_name(server, tmp_path):
 def test_too_little_room_is_said_before_it_begins(server, target, monkeypatch):
     import shutil
 
-    usage = shutil.disk_usage("/")._replace(free=700_000)
+    usage = shutil.disk_usage("/")._replace(free=300_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     text = refused(server.put("/a.zip", DATA), target)
-    assert "0.00 GiB are missing, but the disk of" in text
+    assert "0.7 MiB are missing, but the disk of" in text
     assert contents(target.parent) == {}
 
 
