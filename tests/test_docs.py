@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from skimage import data
 
+from mfagan import estimate
 from mfagan.checkpoint import About, build_network, save_network
 from mfagan.images import write_image
 from mfagan.space import SearchSpace
@@ -81,7 +82,8 @@ def test_the_pages_hold_commands():
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_commands_run(place, page):
+def test_commands_run(place, page, monkeypatch):
+    monkeypatch.setattr(estimate, "MEASURED_SECONDS", 0.0)  # what --dry-run says is not looked at
     if page.name in ELSEWHERE:
         assert page.name in (ROOT / ELSEWHERE[page.name]).read_text(encoding="utf-8")
         return
