@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from mfagan.adversarial_stage import AdversarialStage
 from mfagan.architecture import MfaArchitecture
-from mfagan.checkpoint import About
 from mfagan.config import LossConfig
-from mfagan.critic import Critic, has_parts, join
+from mfagan.critic import has_parts, join
 from mfagan.discriminator import Discriminator, PatchDiscriminator
 from mfagan.distillation import FeatureAdaptors, Lessons, Taught, critic_distance
 from mfagan.generator import Generator
@@ -24,7 +24,7 @@ from mfagan.generator_optimizers import OptimizerChoice
 from mfagan.losses import JointLogits, generator_loss
 from mfagan.rrdb import RRDBNet
 from mfagan.sharpness import Closure, Losses, Pass
-from mfagan.stages import Batch, Figures, MicroBatch, Stage, Terms, is_finite, per_sample_l1
+from mfagan.stages import Batch, Figures, MicroBatch, Terms, is_finite, per_sample_l1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,108 +49,6 @@ class Made:
             and request.selection is None
             and self.versions == [p._version for p in generator.parameters()]
         )
-
-
-class AdversarialStage(Stage):
-    """What the stages with a discriminator share.
-
-    Attributes:
-        critic: D and how it learns.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        generator: Generator | RRDBNet,
-        *,
-        discriminator: Discriminator,
-        teacher_discriminator: PatchDiscriminator | None,
-        losses: LossConfig,
-        learning_rate: float,
-        clip: float,
-        seed: int,
-        autocast: bool,
-        accumulate: int,
-    ) -> None:
-        super().__init__(
-            name,
-            generator,
-            learning_rate=learning_rate,
-            seed=seed,
-            autocast=autocast,
-            accumulate=accumulate,
-        )
-        self.critic = Critic(
-            discriminator,
-            teacher=teacher_discriminator,
-            losses=losses,
-            learning_rate=learning_rate,
-            clip=clip,
-            autocast=autocast,
-        )
-        self.networks |= self.critic.networks
-        self.optimizers["discriminator"] = self.critic.optimizer
-        self.companions["discriminator"] = About(
-            kind="discriminator", architecture=str(discriminator.architecture)
-        )
-
-    @property
-    def discriminator(self) -> Discriminator:
-        """Return D."""
-        return self.critic.network
-
-    def generate(self, batches: Sequence[Batch], subnet: MfaArchitecture | None) -> list[Tensor]:
-        """Return SR of every batch, without gradient."""
-        fakes = []
-        for batch in batches:
-            with torch.no_grad(), self.precision(batch):
-                fakes.append(self.run_generator(batch.lr, subnet).float())
-        return fakes
-
-
-class CriticStage(AdversarialStage):
-    """The discriminator of a finished generator, which does not move: D alone learns."""
-
-    def __init__(
-        self,
-        name: str,
-        generator: RRDBNet,
-        *,
-        discriminator: Discriminator,
-        losses: LossConfig,
-        learning_rate: float,
-        seed: int,
-        autocast: bool,
-        clip: float = 0.0,
-        accumulate: int = 1,
-    ) -> None:
-        super().__init__(
-            name,
-            generator.eval().requires_grad_(False),
-            discriminator=discriminator,
-            teacher_discriminator=None,
-            losses=losses,
-            learning_rate=learning_rate,
-            clip=clip,
-            seed=seed,
-            autocast=autocast,
-            accumulate=accumulate,
-        )
-
-    @property
-    def batches(self) -> int:
-        """Batches that one step takes."""
-        return 1
-
-    def step(self, batch: Batch, step: int) -> Figures:  # noqa: ARG002
-        """Train D on one step's data; return its losses and gradient norm, see `Stage.step`."""
-        parts = self.micro_batches(batch)
-        undo = self.critic.remember()
-        figures = self.critic.learn(parts, self.generate([p.first for p in parts], None), [])
-        self.critic.network.train()
-        if not is_finite(figures):
-            undo()
-        return figures
 
 
 class GanStage(AdversarialStage):

@@ -9,11 +9,12 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from mfagan.adversarial_stage import CriticStage
 from mfagan.checkpoint import About, read_about
 from mfagan.config import TrainConfig
 from mfagan.discriminator import Discriminator
 from mfagan.engine import Workplace, train_stage
-from mfagan.gan_stage import CriticStage, GanStage
+from mfagan.gan_stage import GanStage
 from mfagan.generator import Generator
 from mfagan.generator_optimizers import OptimizerChoice
 from mfagan.option_checks import refuse_random_crops, used_methods

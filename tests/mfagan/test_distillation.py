@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from mfagan.adversarial_stage import CriticStage
 from mfagan.architecture import parse
 from mfagan.config import LossConfig, OptimizerConfig, TrainConfig
 from mfagan.discriminator import (
@@ -15,7 +16,7 @@ from mfagan.discriminator import (
     parse_discriminator,
 )
 from mfagan.distillation import DiscriminatorAdaptors, critic_distance
-from mfagan.gan_stage import CriticStage, GanStage
+from mfagan.gan_stage import GanStage
 from mfagan.generator import Generator
 from mfagan.generator_optimizers import OptimizerChoice
 from mfagan.rrdb import RRDBNet
