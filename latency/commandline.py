@@ -93,7 +93,10 @@ class Parser(argparse.ArgumentParser):
         """Parse, and refuse unknown arguments with the nearest flag."""
         parsed, unknown = self.parse_known_args(args, namespace)  # type: ignore[no-untyped-call]
         if unknown:
-            self.error(_unknown(unknown[0], self._known(parsed)))
+            flag, known = unknown[0].split("=")[0], self._known(parsed)
+            if flag in known:  # a command's own, given before its name
+                self.error(f"'{flag}' belongs after the command's name")
+            self.error(_unknown(unknown[0], known))
         return parsed
 
     def error(self, message: str) -> NoReturn:

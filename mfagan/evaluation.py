@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from mfagan.metrics import psnr_y
+from mfagan.resize import upscale_bicubic
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,3 +51,13 @@ def mean_psnr_y(
     """Return the mean `psnr_y_crop{scale}` in dB over (LR, HR) pairs of uint8 RGB images."""
     values = [psnr_y(restore(network, lr, architecture), hr, scale) for lr, hr in pairs]
     return float(np.mean(values))
+
+
+def bicubic_psnr_y(pairs: Sequence[tuple[Image, Image]], scale: int) -> float:
+    """Return the mean PSNR on Y of bicubic enlargement, dB, `scale` pixels cropped.
+
+    Args:
+        pairs: (LR, HR) images, uint8 RGB.
+        scale: HR pixels per LR pixel.
+    """
+    return float(np.mean([psnr_y(upscale_bicubic(lr, scale), hr, scale) for lr, hr in pairs]))

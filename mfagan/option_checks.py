@@ -229,6 +229,22 @@ def used_methods(config: TrainConfig) -> set[str]:
     return later | ({optimizer.pixel_optimizer} if config.schedule.pixel_steps else set())
 
 
+def undistilled(config: TrainConfig) -> str:
+    """Return a sentence where the kind of discriminator alone leaves out the distillation of D."""
+    network = config.network
+    if (
+        config.schedule.gan_steps
+        and network.teacher != NO_TEACHER
+        and network.teacher_discriminator == AUTO
+        and network.discriminator.startswith("vgg_")
+    ):
+        return (
+            f"D is not distilled with --discriminator {network.discriminator}, which gives no "
+            "logits of patches; a patchgan can be"
+        )
+    return ""
+
+
 def trains_teacher_alone(config: TrainConfig) -> bool:
     """Tell whether a run trains its teachers and nothing else."""
     return not config.schedule.pixel_steps and not config.schedule.gan_steps

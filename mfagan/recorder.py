@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -15,10 +16,11 @@ from mfagan import processes
 from mfagan.checkpoint import About
 from mfagan.config import TrainConfig, to_values
 from mfagan.ema import AveragedWeights
-from mfagan.evaluation import mean_psnr_y, restore
+from mfagan.evaluation import bicubic_psnr_y, mean_psnr_y, restore
 from mfagan.generator import Generator
 from mfagan.images import write_image
 from mfagan.reparameterization import plain
+from mfagan.resize import upscale_bicubic
 from mfagan.rrdb import RRDBNet
 from mfagan.run_folder import RunFolder
 from mfagan.stages import Figures, Stage, is_finite
@@ -165,6 +167,8 @@ class Recorder:
         else:
             parts.append(shown(self.last))
         parts += [f"{name} {value:.2f}" for name, value in self._quality.items()]
+        if self._quality:
+            parts.append(f"bicubic {self._bicubic:.2f}")
         parts.append(f"lr {self.rate():.1e}")
         return ", ".join([*parts, self._speed] if self._speed else parts)
 
@@ -233,10 +237,14 @@ class Recorder:
         return path
 
     def _picture(self, lr: Image, hr: Image) -> Image:
-        """Return LR by nearest neighbour, SR and HR side by side."""
+        """Return LR enlarged by the bicubic rule, SR and HR side by side."""
         sr = restore(plain(self._averaged.network), lr)
-        nearest = lr.repeat(self._config.data.scale, 0).repeat(self._config.data.scale, 1)
-        return np.concatenate((nearest, sr, hr), 1)
+        return np.concatenate((upscale_bicubic(lr, self._config.data.scale), sr, hr), 1)
+
+    @functools.cached_property
+    def _bicubic(self) -> float:
+        """What bicubic enlargement reaches on the validation photographs, dB."""
+        return bicubic_psnr_y(self._validation, self._config.data.scale)
 
     def _checkpoint(self, step: int) -> Path:
         return self._folder.checkpoints / f"{self._stage.name}-{step:07d}.safetensors"

@@ -34,6 +34,7 @@ from mfagan.option_checks import (
     refuse_contradictions,
     refuse_moved_inputs,
     refuse_shared_photographs,
+    undistilled,
     without_effect,
 )
 from mfagan.recipes import DEFAULT, RECIPES
@@ -218,6 +219,8 @@ def _warn(arguments: argparse.Namespace, config: TrainConfig, file: Values, flag
         if name in flags.get(table, {}):
             said = f"--{name.replace('_', '-')}"
         warn(PROGRAM, f"{said} has no effect {reason}")
+    if reason := undistilled(config):
+        warn(PROGRAM, reason)
     if arguments.config and not any(file.values()):
         warn(PROGRAM, f"--config has no effect: '{arguments.config}' sets no value")
     recipe = RECIPES.get(arguments.recipe, {})

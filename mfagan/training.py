@@ -24,6 +24,7 @@ from mfagan.config import NO_TEACHER, TrainConfig
 from mfagan.discriminator import build_discriminator
 from mfagan.distributed import refuse_uneven
 from mfagan.engine import Workplace
+from mfagan.evaluation import bicubic_psnr_y
 from mfagan.existing_run import holds_another_run, is_finished
 from mfagan.generator import Generator
 from mfagan.out_of_memory import explain_too_many_photographs
@@ -281,13 +282,15 @@ def _finish(place: Workplace, stages: list[Path]) -> list[Path]:
     folder = place.folder
     place.stop.where = "while the report was written"
     if folder.writes:
-        _write_results(folder, stages, place.device)
+        _write_results(folder, stages, place)
     processes.wait_for_all()
     return _written(folder)
 
 
-def _write_results(folder: RunFolder, stages: list[Path], device: torch.device) -> None:
-    figures: dict[str, Any] = {"stages": {}}
+def _write_results(folder: RunFolder, stages: list[Path], place: Workplace) -> None:
+    scale = place.config.data.scale
+    bicubic = {f"psnr_y_crop{scale}": bicubic_psnr_y(place.validation, scale)}
+    figures: dict[str, Any] = {"bicubic": bicubic, "stages": {}}
     for path in stages:
         about = read_about(path)
         figures["stages"][path.stem] = {  # a copied teacher's was another one's
@@ -301,7 +304,7 @@ def _write_results(folder: RunFolder, stages: list[Path], device: torch.device) 
     cpu = [m["cpu_seconds"] for m in read_metrics(folder.metrics) if "cpu_seconds" in m]
     figures["cpu_seconds"] = sum(cpu)
     folder.check_there()
-    write_training_report(folder, figures, device)
+    write_training_report(folder, figures, place.device)
     folder.finish(figures)
 
 

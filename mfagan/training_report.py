@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from mfagan.images import Image
 
+Curves = dict[str, list[tuple[float, float]]]
+"""Steps and values by the name of a figure."""
 _NOT_CURVES = {"stage", "step", "skipped", "seconds", "cpu_seconds", "data_seconds"}
 
 
@@ -40,10 +42,10 @@ def write_training_report(
     metrics = list(read_metrics(folder.metrics))
     sections = [
         heading("Stages"),
-        _stages(figures["stages"], metrics),
+        _stages(figures["stages"], metrics, figures.get("bicubic", {})),
         *_wrong(metrics),
         *training_curves(metrics),
-        heading("Samples", "LR by nearest neighbour | SR | HR, at the end of each stage"),
+        heading("Samples", "bicubic | SR | HR, at the end of each stage"),
     ]
     for stage in figures["stages"]:
         sections += _samples(folder, stage)
@@ -54,12 +56,12 @@ def write_training_report(
 
 
 def training_curves(metrics: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return one section per stage with a chart per figure of its lines of metrics."""
-    curves: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    """Return one section per stage with a chart per figure of its lines, quality first."""
+    curves: dict[str, Curves] = {}
     steps: dict[str, int] = {}
     for line in metrics:
         stage = curves.setdefault(line["stage"], {})
-        found = {name: line[name] for name in line.keys() - _NOT_CURVES}
+        found = {name: value for name, value in line.items() if name not in _NOT_CURVES}
         if line.get("seconds"):
             since = line["step"] - steps.get(line["stage"], 0)
             steps[line["stage"]] = line["step"]
@@ -68,9 +70,13 @@ def training_curves(metrics: Iterable[Mapping[str, Any]]) -> list[str]:
                 found["share of time waiting for data"] = line["data_seconds"] / line["seconds"]
         for name, value in found.items():
             stage.setdefault(name, []).append((line["step"], value))
+
+    def by_quality(figures: Curves) -> list[tuple[str, list[tuple[float, float]]]]:
+        return sorted(figures.items(), key=lambda item: not item[0].startswith("psnr"))
+
     sections = []
     for name, figures in curves.items():
-        charts = [chart(n, {n: points}, "step", n) for n, points in sorted(figures.items())]
+        charts = [chart(n, {n: points}, "step", n) for n, points in by_quality(figures)]
         sections += [heading(f"Stage {name}"), f'<div class="charts">{"".join(charts)}</div>']
     return sections
 
@@ -81,13 +87,22 @@ def _network(stage: str, architecture: str) -> str:
     return f"{architecture} ({teacher_name(architecture)})" if is_teacher else architecture
 
 
-def _stages(stages: dict[str, dict[str, Any]], metrics: list[dict[str, Any]]) -> str:
-    rows = []
+def _quality(figures: Mapping[str, Any]) -> str:
+    return ", ".join(f"{k} {v:.2f} dB" for k, v in figures.items() if k.startswith("psnr"))
+
+
+def _stages(
+    stages: dict[str, dict[str, Any]],
+    metrics: list[dict[str, Any]],
+    bicubic: dict[str, float],
+) -> str:
+    rows: list[tuple[Any, ...]] = []
+    if bicubic:
+        rows.append(("bicubic", *[""] * 5, _quality(bicubic), ""))
     for name, stage in stages.items():
         lines = [line for line in metrics if line["stage"] == name and "seconds" in line]
         took = sum(line["seconds"] for line in lines)
         waited = sum(line.get("data_seconds", 0.0) for line in lines)
-        quality = ", ".join(f"{k} {v:.2f} dB" for k, v in stage.items() if k.startswith("psnr"))
         rows.append(
             (
                 name,
@@ -96,7 +111,7 @@ def _stages(stages: dict[str, dict[str, Any]], metrics: list[dict[str, Any]]) ->
                 shown_time(took) if lines else "",
                 f"{waited / took:.1%}" if took else "",
                 lines[-1]["skipped"] if lines else "",
-                quality,
+                _quality(stage),
                 stage["file"],
             )
         )

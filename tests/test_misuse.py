@@ -276,6 +276,7 @@ CASES = [
     ("data", "required: COMMAND"),
     ("data chekc photos", "did you mean 'check'"),
     ("data check", "required: DIR"),
+    ("data --json check photos", "'--json' belongs after the command's name"),
     ("data check missing", "'missing' is not a folder"),
     ("data check photos/0.png", "'photos/0.png' is not a folder"),
     ("data check nothing", "'nothing' holds no image"),

@@ -203,7 +203,8 @@ def test_a_network_with_branches_is_written_without_them(photos, tmp_path):
             "--teacher-gan-steps must be above 0",
         ),
         (
-            ["--recipe", "smoke", "--discriminator", "vgg_s128_f4"],
+            ["--recipe", "smoke", "--discriminator", "vgg_s128_f4", "--teacher-discriminator",
+             "none"],
             "--discriminator vgg_s64_f4",
         ),
         (
@@ -262,3 +263,14 @@ def test_teachers_are_found_by_what_the_configuration_says(taught):
 def test_only_esrgan_is_called_a_teacher():
     assert teacher_name(str(ESRGAN)) == "teacher"
     assert teacher_name("rrdb_x4_w32_b6_g16") == "small teacher"
+
+
+def test_a_discriminator_that_cannot_be_taught_is_told(photos, tmp_path, capsys):
+    words = ["--recipe", "smoke", "--patch", "16", "--gan-steps", "1", "--data", str(photos)]
+    words += ["--teacher-steps", "1", "--pixel-steps", "1", "--out", str(tmp_path / "out")]
+    words += ["--teacher", "rrdb_x4_w4_b1_g2", "--threads", "1"]
+    assert main([*words, "--discriminator", "vgg_s64_f2"]) == 0
+    warnings = [x for x in capsys.readouterr().err.splitlines() if "warning" in x]
+    assert len(warnings) == 1
+    assert "D is not distilled with --discriminator vgg_s64_f2" in warnings[0]
+    assert not (tmp_path / "out" / "teacher-gan.safetensors").exists()
