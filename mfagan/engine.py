@@ -84,7 +84,7 @@ def train_stage(stage: Stage, steps: int, about: About, place: Workplace) -> Pat
         stop.deferred(),
         place.crops.stream(stage.name, done, stage.batches, end=steps, share=share) as stream,
         Progress(
-            stage.name, steps, initial=done, silent=place.silent or not place.folder.writes
+            stage.title, steps, initial=done, silent=place.silent or not place.folder.writes
         ) as progress,
     ):
         for step in range(done, steps):

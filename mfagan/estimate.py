@@ -50,6 +50,7 @@ class StageEstimate:
 
     Attributes:
         name: of the stage.
+        title: the same, for users: a teacher smaller than ESRGAN is a small teacher.
         steps: that are still to be done.
         step_seconds: of one step at the configured batch.
         measured_steps: of which the fastest ones gave `step_seconds`.
@@ -65,6 +66,7 @@ class StageEstimate:
     """
 
     name: str
+    title: str
     steps: int
     step_seconds: float
     measured_steps: int
@@ -91,9 +93,9 @@ class StageEstimate:
     def __str__(self) -> str:
         """Return one line for a user."""
         if not self.steps:
-            return f"{self.name}: done"
+            return f"{self.title}: done"
         return (
-            f"{self.name}: {self.steps} steps of {self.step_seconds:.3g} s ({self.measured_steps} "
+            f"{self.title}: {self.steps} steps of {self.step_seconds:.3g} s ({self.measured_steps} "
             f"measured at batch {self.measured_batch}), {self.validations} validations of "
             f"{self.validation_seconds:.3g} s: {shown_time(self.seconds)}"
         )
@@ -190,6 +192,7 @@ def measure_stage(
     every = config.schedule.validate_every
     return StageEstimate(
         name=stage.name,
+        title=stage.title,
         steps=left,
         step_seconds=step_seconds,
         measured_steps=rounds * ROUND,

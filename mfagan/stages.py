@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from mfagan.architecture import MfaArchitecture
+from mfagan.architecture import ESRGAN, MfaArchitecture
 from mfagan.checkpoint import About
 from mfagan.config import LossConfig
 from mfagan.generator import Generator
@@ -139,6 +139,13 @@ class Stage(abc.ABC):
         self._seed = seed
         self._autocast = autocast
         self._accumulate = accumulate
+
+    @property
+    def title(self) -> str:
+        """Return the name for users: a teacher that is smaller than ESRGAN is a small teacher."""
+        is_teacher = isinstance(self.generator, RRDBNet)
+        small = is_teacher and self.generator.architecture != ESRGAN
+        return f"small {self.name}" if small else self.name
 
     @property
     def batches(self) -> int:

@@ -141,7 +141,7 @@ def test_an_interrupted_run_counts_what_is_left(finished, tmp_path, capsys):
     capsys.readouterr()
     assert main(["--resume", "--out", str(out), "--dry-run", "--threads", "1"]) == 0
     printed = capsys.readouterr().out
-    assert "# teacher: done" in printed
+    assert "# small teacher: done" in printed
     assert "# pixel: done" in printed
     assert "# gan: 1 steps of" in printed
     assert snapshot(out) == before
