@@ -25,8 +25,9 @@ MOST_ENTRIES = 32
 def option(default: Any, text: str, **limits: Any) -> Any:
     """Declare a field with its help text and limits.
 
-    They are `least`, `most` and `choices`; `refused` says of other choices why they are none, and
-    `bare` is the value of a flag without one.
+    They are `least`, `most` and `choices`; `refused` says of other choices why they are none,
+    `unit` what is counted where that is easily mistaken, and `bare` is the value of a flag without
+    one.
     """
     return field(default=default, metadata={"help": text, **limits})
 
@@ -52,7 +53,11 @@ class DataConfig:
     patch: int = option(32, "LR pixels a side of a training crop", least=8, most=512)
     batch: int = option(16, "crops per step", least=1, most=4096)
     accumulate: int = option(
-        1, "parts that a batch is worked on in: less memory, the same gradients", least=1, most=4096
+        1,
+        "parts that a batch is worked on in: less memory, the same gradients (but for "
+        "the batch norm of a vgg discriminator)",
+        least=1,
+        most=4096,
     )
     fixed_crops: int = option(
         0,
@@ -124,7 +129,11 @@ class ScheduleConfig:
         choices=("cosine", "multistep", "constant"),
     )  # fmt: skip
     lr_milestones: tuple[float, ...] = option(
-        (0.5, 0.75, 0.9), "shares of a stage's steps at which multistep rates fall", least=0, most=1
+        (0.5, 0.75, 0.9),
+        "shares of a stage's steps at which multistep rates fall",
+        least=0,
+        most=1,
+        unit="shares of a stage's steps, e.g. 0.5,0.75",
     )
     lr_decay: float = option(0.5, "factor of multistep rates at each milestone", least=0, most=1)
     warmup_steps: int = option(100, "steps over which each learning rate rises linearly", least=0)
@@ -392,5 +401,8 @@ def _checked_one(component: type, name: str, kind: type, value: Any, *, said: st
             raise ValueError(f"{said} must be a finite number, got {value!r}")
         least, most = limits.get("least", float("-inf")), limits.get("most", LARGEST)
         if not least <= value <= most:
-            raise ValueError(f"{said} must be from {least} to {most}, got {cut(value)}")
+            open_ended = value < least and "most" not in limits
+            limit = f"at least {least}" if open_ended else f"from {least} to {most}"
+            unit = f" ({limits['unit']})" if "unit" in limits else ""
+            raise ValueError(f"{said} must be {limit}{unit}, got {cut(value)}")
     return value

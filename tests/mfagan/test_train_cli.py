@@ -84,8 +84,8 @@ def test_resume_says_where_the_photographs_were(finished, photos, tmp_path, monk
         (["--data", "{}/missing"], "is not a folder"),
         (["--data", "{}", "--batch", "0"], "--batch must be from 1"),
         (["--data", "{}", "--pixel-steps", "0"], "--pixel-steps 0 needs --start"),
-        (["--data", "{}", "--pixel-lr", "-1"], "--pixel-lr must be from 0"),
-        (["--data", "{}", "--precision", "fp32", "--seed", "-1"], "--seed must be from 0"),
+        (["--data", "{}", "--pixel-lr", "-1"], "--pixel-lr must be at least 0"),
+        (["--data", "{}", "--precision", "fp32", "--seed", "-1"], "--seed must be at least 0"),
         (
             ["--data", "{}", "--architecture", "supernett"],
             "must be an architecture string or 'supernet'; did you mean 'supernet'?",
@@ -132,7 +132,7 @@ def test_a_mistake_in_a_file_names_the_key(tmp_path, capsys):
     (tmp_path / "c.toml").write_text("[schedule]\npixel_lr = -1\n")
     words = ["--out", str(tmp_path / "o"), "--data", str(tmp_path)]
     assert main([*words, "--config", str(tmp_path / "c.toml"), "--pixel-steps", "3"]) == 2
-    assert "mfagan-train: pixel_lr must be from 0" in capsys.readouterr().err
+    assert "mfagan-train: pixel_lr must be at least 0" in capsys.readouterr().err
 
 
 def test_resume_says_that_a_configuration_is_not_whole(tmp_path, capsys):
