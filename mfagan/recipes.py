@@ -34,7 +34,7 @@ RECIPES: dict[str, Values] = {
         "schedule": {
             "teacher_steps": 300,
             "teacher_gan_steps": 100,
-            "pixel_steps": 3800,
+            "pixel_steps": 3000,
             "gan_steps": 300,
             "teacher_lr": 1e-3,
             "pixel_lr": 2e-3,
