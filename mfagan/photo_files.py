@@ -114,6 +114,11 @@ class PhotoFiles:
                 with collecting(file, bad):
                     headers.append(self._read_header(index))
                 progress.update()
+        if bad and sum(each.height * each.width * 3 for each in headers) <= self.limit:
+            # They would be decoded next: who mends a folder wants to hear of all at once.
+            for file in [file for file in self.files if file not in bad]:
+                with collecting(file, bad):
+                    _read(file)
         refuse_bad(bad, count, "photographs")
         self._headers = headers
         return headers
