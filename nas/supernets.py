@@ -65,7 +65,9 @@ def check_companions(weights: Path, about: About) -> None:
     wanted = [DISCRIMINATOR, *filter(None, teacher_files(about.configuration))]
     missing = [name for name in wanted if not weights.with_name(name).is_file()]
     if missing:
+        *others, last = missing
+        names = f"{', '.join(others)} and {last}" if others else last
         raise ValueError(
-            f"--finetune-steps needs {' and '.join(missing)} beside '{weights}'; give the whole "
+            f"--finetune-steps needs {names} beside '{weights}'; give the whole "
             "run folder, or leave --finetune-steps out"
         )

@@ -303,7 +303,8 @@ def test_fine_tuning_that_cannot_be_is_refused_before_the_search(
     save_network(lonely, network, About(**(vars(about) | {"stage": "gan"})))
     out = tmp_path / "out"
     assert main(arguments(lonely, photos, out, finetune_steps=2)) == 2
-    assert "gan-discriminator.safetensors and teacher.safetensors" in capsys.readouterr().err
+    needed = "gan-discriminator.safetensors, teacher-gan.safetensors and teacher-gan-discriminator"
+    assert f"--finetune-steps needs {needed}.safetensors" in capsys.readouterr().err
     assert not out.exists()
     assert main(arguments(lonely, photos, out)) == 0
 
