@@ -34,9 +34,8 @@ _MOST_LETTERS = 1000
 _MAGIC = 0x1950A86A20F9469CFC6C
 _LEVELS = 3  # params_ema of conv_first.weight are two; trainers' states have three
 _DAMAGE = (
-    *(zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError, struct.error),
-    UnicodeDecodeError,
-)
+    zipfile.BadZipFile, RuntimeError, EOFError, OSError, struct.error, UnicodeDecodeError
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

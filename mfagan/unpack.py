@@ -31,7 +31,7 @@ class ArchiveError(FailureError):
 
 _DAMAGED = (
     zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError,
-    NotImplementedError, RuntimeError,
+    RuntimeError,
 )  # fmt: skip
 """What reading a damaged, encrypted or exotic archive raises."""
 _CHUNK = 1 << 20

@@ -1,7 +1,18 @@
 import numpy as np
 import pytest
+from file_server import serving
 
 from mfagan.images import write_image
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """A server of files on this machine, which no proxy of the environment comes before."""
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    with serving() as running:
+        yield running
 
 
 @pytest.fixture

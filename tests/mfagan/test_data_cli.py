@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from failing_disk import contents, failing_disk
-from file_server import serving
 
 import mfagan.datasets
 from mfagan.data_cli import main
@@ -28,15 +27,6 @@ def tar_of(count, folder="Some_HR"):
 
 ARCHIVE = tar_of(3)
 SHA256 = hashlib.sha256(ARCHIVE).hexdigest()
-
-
-@pytest.fixture
-def server(monkeypatch):
-    for name in ("http_proxy", "https_proxy", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
-    with serving() as running:
-        yield running
 
 
 @pytest.fixture

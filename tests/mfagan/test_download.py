@@ -7,7 +7,6 @@ import threading
 
 import pytest
 from failing_disk import contents, largest_file
-from file_server import serving
 
 import mfagan.connection
 import mfagan.download
@@ -17,15 +16,6 @@ from mfagan.download import download
 
 DATA = os.urandom(700_001)
 SHA256, MD5 = hashlib.sha256(DATA).hexdigest(), hashlib.md5(DATA).hexdigest()
-
-
-@pytest.fixture
-def server(monkeypatch):
-    for name in ("http_proxy", "https_proxy", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
-    with serving() as running:
-        yield running
 
 
 @pytest.fixture
