@@ -14,8 +14,9 @@ export ORT_DISABLE_TELEMETRY := 1
 demo: $(READY)
 	$(BIN)/python -m nas.demo --out $(OUT)
 
+# A process per core, each with one thread: more threads than cores wait for each other.
 test: $(READY)
-	$(BIN)/python -m pytest -m "$(MARKERS)"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile -m "$(MARKERS)"
 
 lint: $(READY)
 	$(BIN)/ruff check .

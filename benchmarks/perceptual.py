@@ -30,7 +30,7 @@ from skimage.metrics import structural_similarity
 from torch import Tensor, nn
 
 from mfagan.checkpoint import load_network
-from mfagan.config import resolve
+from mfagan.config_layers import resolve
 from mfagan.discriminator import PatchDiscriminator, build_discriminator, parse_discriminator
 from mfagan.distillation import critic_distance
 from mfagan.ema import AveragedWeights

@@ -32,7 +32,8 @@ from torch.nn import functional as F
 
 from mfagan.architecture import MfaArchitecture, parse
 from mfagan.checkpoint import cut_subnet, load_network, read_about
-from mfagan.config import TrainConfig, resolve
+from mfagan.config import TrainConfig
+from mfagan.config_layers import resolve
 from mfagan.ema import AveragedWeights
 from mfagan.engine import learning_rate
 from mfagan.evaluation import mean_psnr_y

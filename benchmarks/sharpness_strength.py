@@ -27,7 +27,7 @@ from torch import Tensor
 from mfagan import generator_optimizers
 from mfagan.architecture import parse
 from mfagan.checkpoint import build_network, load_network
-from mfagan.config import resolve
+from mfagan.config_layers import resolve
 from mfagan.discriminator import PatchDiscriminator, parse_discriminator
 from mfagan.ema import AveragedWeights
 from mfagan.evaluation import restore

@@ -16,7 +16,8 @@ from step_cost import Step
 from mfagan import engine, stage_runs
 from mfagan.architecture import MfaArchitecture, RrdbArchitecture, parse
 from mfagan.compilation import compile_networks
-from mfagan.config import TrainConfig, resolve
+from mfagan.config import TrainConfig
+from mfagan.config_layers import resolve
 from mfagan.discriminator import PatchDiscriminator, PatchGanArchitecture
 from mfagan.distillation import FeatureAdaptors
 from mfagan.ema import AveragedWeights

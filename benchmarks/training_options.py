@@ -24,7 +24,7 @@ import torch
 from sharpness_strength import spectrum
 
 from mfagan.checkpoint import load_network
-from mfagan.config import resolve
+from mfagan.config_layers import resolve
 from mfagan.evaluation import restore
 from mfagan.listing import list_images
 from mfagan.metrics import luma, psnr_y

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from mfagan.about import About
 from mfagan.architecture import MfaArchitecture
-from mfagan.checkpoint import About
 from mfagan.config import LossConfig
 from mfagan.critic import Critic
 from mfagan.discriminator import Discriminator, PatchDiscriminator

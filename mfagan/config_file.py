@@ -6,7 +6,8 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from mfagan.config import TrainConfig, Values, cut, to_values
+from mfagan.config import TrainConfig, Values
+from mfagan.config_layers import cut, to_values
 
 FORMAT = 1
 """Of a run folder and its config.toml; a folder without the number is of the first."""

@@ -18,7 +18,7 @@ from mfagan.resources import check_writable_folder
 if TYPE_CHECKING:
     import torch
 
-    from mfagan.checkpoint import About
+    from mfagan.about import About
     from mfagan.images import Image
     from mfagan.preparation import Networks
     from mfagan.stages import Stage
@@ -121,7 +121,7 @@ def _teacher_stages(
     networks: Networks, config: TrainConfig, device: torch.device, found: list[Teachers]
 ) -> Iterator[Planned]:
     """Yield the stages of the teachers, and put these into `found` for the student's."""
-    from mfagan.checkpoint import About
+    from mfagan.about import About
     from mfagan.discriminator import PatchDiscriminator
     from mfagan.rrdb import RRDBNet
     from mfagan.stage_runs import critic_stage, gan_stage, pixel_stage

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from mfagan.checkpoint import is_weights_file, read_about
-from mfagan.config import NO_TEACHER, TrainConfig, Values, differences, resolve
+from mfagan.config import NO_TEACHER, TrainConfig, Values
+from mfagan.config_layers import differences, resolve
 
 STAGES = ("teacher", "teacher-gan", "pixel", "gan", "finetune")
 _FREE = {"data.data", "data.cache_mib"}
@@ -31,7 +32,7 @@ def resolve_stored(stored: Mapping[str, Any], *layers: Values) -> TrainConfig:
         layers: values over it.
 
     Raises:
-        ValueError: see `mfagan.config.resolve`.
+        ValueError: see `mfagan.config_layers.resolve`.
     """
     return resolve(_BEFORE, stored, *layers)
 

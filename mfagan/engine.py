@@ -17,7 +17,7 @@ import torch
 from latency.commandline import FailureError
 from latency.progress import Progress
 from mfagan import processes
-from mfagan.checkpoint import About
+from mfagan.about import About
 from mfagan.compilation import compile_networks
 from mfagan.config import ScheduleConfig, TrainConfig
 from mfagan.earlier_settings import changed_settings

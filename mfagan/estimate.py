@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import torch
     from typing_extensions import Buffer
 
-    from mfagan.checkpoint import About
+    from mfagan.about import About
     from mfagan.config import TrainConfig
     from mfagan.images import Image
     from mfagan.photos import PhotoCrops
@@ -213,7 +213,7 @@ def _file_sizes(
     import torch
     from safetensors.torch import save
 
-    from mfagan.config import to_values
+    from mfagan.config_layers import to_values
     from mfagan.reparameterization import plain
 
     def size(network: torch.nn.Module, about: About) -> int:

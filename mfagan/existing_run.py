@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 
 from latency.files import LEFTOVER
-from mfagan.config import TrainConfig, components, differences
+from mfagan.config import TrainConfig, components
 from mfagan.config_file import read_toml
+from mfagan.config_layers import differences
 from mfagan.earlier_settings import changed_since_stage, resolve_stored
 from mfagan.run_inputs import Inputs, changed_inputs, read_inputs
 

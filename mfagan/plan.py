@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mfagan.config import TrainConfig, to_values
+from mfagan.config import TrainConfig
 from mfagan.config_file import to_toml
+from mfagan.config_layers import to_values
 from mfagan.estimate import StageEstimate
 from mfagan.needs import Needs
 from mfagan.option_checks import used_methods

@@ -12,8 +12,9 @@ import torch
 
 from latency.commandline import nearest
 from mfagan import processes
+from mfagan.about import About
 from mfagan.architecture import MfaArchitecture, RrdbArchitecture, parse
-from mfagan.checkpoint import About, is_weights_file, load_network, read_about
+from mfagan.checkpoint import is_weights_file, load_network, read_about
 from mfagan.config import AUTO, NO_TEACHER, TrainConfig
 from mfagan.discriminator import (
     Discriminator,

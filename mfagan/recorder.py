@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mfagan import processes
-from mfagan.checkpoint import About
-from mfagan.config import TrainConfig, to_values
+from mfagan.about import About
+from mfagan.config import TrainConfig
+from mfagan.config_layers import to_values
 from mfagan.ema import AveragedWeights
 from mfagan.evaluation import bicubic_psnr_y, mean_psnr_y, restore
 from mfagan.generator import Generator

@@ -33,7 +33,7 @@ from mfagan.trainer_state import read_state, write_state
 if TYPE_CHECKING:
     from torch import nn
 
-    from mfagan.checkpoint import About
+    from mfagan.about import About
     from mfagan.images import Image
 
 KEPT_CHECKPOINTS = 3

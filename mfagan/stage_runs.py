@@ -9,8 +9,9 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from mfagan.about import About
 from mfagan.adversarial_stage import CriticStage
-from mfagan.checkpoint import About, read_about
+from mfagan.checkpoint import read_about
 from mfagan.config import TrainConfig
 from mfagan.discriminator import Discriminator
 from mfagan.engine import Workplace, train_stage

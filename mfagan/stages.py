@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from mfagan.about import About
 from mfagan.architecture import ESRGAN, MfaArchitecture
-from mfagan.checkpoint import About
 from mfagan.config import LossConfig
 from mfagan.generator import Generator
 from mfagan.rrdb import RRDBNet

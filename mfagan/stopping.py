@@ -41,11 +41,6 @@ class Stop:
         self._deferred = False
         self._interrupts = 0
 
-    @property
-    def requested(self) -> bool:
-        """Tell whether a signal came."""
-        return self._number is not None
-
     @contextlib.contextmanager
     def deferred(self) -> Iterator[None]:
         """Only note signals in this block; its end raises when one came.
@@ -61,9 +56,14 @@ class Stop:
         self.obey()
 
     def agreed(self) -> bool:
-        """Tell whether a signal came to any process of the run; then it counts for this one too."""
-        self._number = processes.highest(self._number or 0) or None
-        return self.requested
+        """Tell whether a signal came to any process of the run; then it counts for this one too.
+
+        One that comes while the processes ask each other is kept for the next time.
+        """
+        number = processes.highest(self._number or 0)
+        if number:
+            self._number = number
+        return bool(number)
 
     def obey(self) -> None:
         """Raise when a signal came.

@@ -20,16 +20,9 @@ from typing import Any
 from latency.commandline import Parser, add_common_flags, run
 from latency.terminal import warn
 from mfagan import distributed
-from mfagan.config import (
-    TrainConfig,
-    Values,
-    components,
-    differences,
-    field_type,
-    resolve,
-    to_values,
-)
+from mfagan.config import TrainConfig, Values, components, field_type
 from mfagan.config_file import read_toml
+from mfagan.config_layers import differences, resolve, to_values
 from mfagan.option_checks import (
     refuse_contradictions,
     refuse_moved_inputs,

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from mfagan import processes
+from mfagan.about import About
 from mfagan.architecture import MfaArchitecture, RrdbArchitecture, architecture_reductions, parse
 from mfagan.checkpoint import (
-    About,
     build_network,
     copy_weights,
     cut_subnet,
@@ -113,7 +113,7 @@ def finetune(
         weights: a supernet's file, in the folder that `train` wrote.
         architecture: the SubGenerator.
         steps: optimizer steps.
-        config: of the supernet's run; see `mfagan.config.resolve`.
+        config: of the supernet's run; see `mfagan.config_layers.resolve`.
         out: a run folder for the fine-tuning.
         device: where to compute.
         silent: show no progress.

@@ -13,8 +13,8 @@ from nas.search_folder import remove_leftovers, weights_name
 if TYPE_CHECKING:
     import torch
 
+    from mfagan.about import About
     from mfagan.architecture import MfaArchitecture
-    from mfagan.checkpoint import About
     from mfagan.config import TrainConfig
     from mfagan.generator import Generator
     from mfagan.photos import PhotoCrops

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from mfagan.teachers import DISCRIMINATOR, teacher_files
 
 if TYPE_CHECKING:
-    from mfagan.checkpoint import About
+    from mfagan.about import About
     from mfagan.generator import Generator
 
 STAGES = ("pixel", "gan")

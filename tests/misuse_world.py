@@ -17,8 +17,9 @@ import export.cli
 import mfagan.train_cli
 import nas.cli
 from latency.profile import load_profile
+from mfagan.about import About
 from mfagan.architecture import parse
-from mfagan.checkpoint import About, build_network, save_network
+from mfagan.checkpoint import build_network, save_network
 from mfagan.discriminator import PatchDiscriminator, parse_discriminator
 from mfagan.images import write_image
 from mfagan.space import SearchSpace

@@ -59,7 +59,8 @@ def test_the_nearest_flag_is_named():
 def test_options_without_effect_are_warned_of():
     from dataclasses import fields
 
-    from mfagan.config import OptimizerConfig, resolve
+    from mfagan.config import OptimizerConfig
+    from mfagan.config_layers import resolve
     from mfagan.option_checks import without_effect
 
     def warned(**flags):
@@ -92,7 +93,7 @@ def test_options_without_effect_are_warned_of():
 
 
 def test_options_of_a_method_that_is_switched_off_are_warned_of():
-    from mfagan.config import resolve
+    from mfagan.config_layers import resolve
     from mfagan.option_checks import without_effect
 
     def warned(**options):
@@ -132,7 +133,7 @@ def test_options_of_a_method_that_is_switched_off_are_warned_of():
 
 def test_saf_in_too_few_steps_is_warned_of():
     """With 64 crops in batches of 2 the fourth epoch, which can compare, begins after 96 steps."""
-    from mfagan.config import resolve
+    from mfagan.config_layers import resolve
     from mfagan.option_checks import without_effect
 
     for steps, expected in ((96, ["generator_optimizer"]), (97, [])):
@@ -145,7 +146,7 @@ def test_saf_in_too_few_steps_is_warned_of():
 
 
 def test_a_method_that_this_run_does_not_use_is_not_refused():
-    from mfagan.config import resolve
+    from mfagan.config_layers import resolve
     from mfagan.option_checks import refuse_contradictions, without_effect
 
     layers = {"optimizer": {"generator_optimizer": "saf"}, "schedule": {"gan_steps": 0}}
@@ -160,7 +161,7 @@ def test_a_method_that_this_run_does_not_use_is_not_refused():
 
 @pytest.mark.parametrize("key", ["generator_optimizer", "pixel_optimizer"])
 def test_the_two_batches_of_a_step_have_no_crop_in_common(key):
-    from mfagan.config import resolve
+    from mfagan.config_layers import resolve
     from mfagan.option_checks import refuse_contradictions
 
     def check(crops, method):

@@ -12,7 +12,8 @@ import pytest
 from skimage import data
 
 from mfagan import estimate
-from mfagan.checkpoint import About, build_network, save_network
+from mfagan.about import About
+from mfagan.checkpoint import build_network, save_network
 from mfagan.images import write_image
 from mfagan.space import SearchSpace
 

@@ -18,8 +18,9 @@ import latency.cli
 import mfagan.upscale_cli
 import nas.cli
 from latency.measurement import read_measurements
+from mfagan.about import About
 from mfagan.architecture import parse
-from mfagan.checkpoint import About, build_network, read_about, save_network
+from mfagan.checkpoint import build_network, read_about, save_network
 from mfagan.images import read_image, write_image
 from mfagan.space import SearchSpace
 

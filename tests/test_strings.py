@@ -18,8 +18,9 @@ import export.cli
 import mfagan.train_cli
 import nas.cli
 from mfagan.architecture import MfaArchitecture, RrdbArchitecture, parse
-from mfagan.config import LARGEST, components, field_type, resolve, to_values
+from mfagan.config import LARGEST, components, field_type
 from mfagan.config_file import read_toml, to_toml
+from mfagan.config_layers import resolve, to_values
 
 quick = settings(derandomize=True, deadline=None, database=None, max_examples=150)
 

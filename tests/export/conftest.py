@@ -2,8 +2,9 @@ import pytest
 import skimage.data
 import torch
 
+from mfagan.about import About
 from mfagan.architecture import parse
-from mfagan.checkpoint import About, build_network, save_network
+from mfagan.checkpoint import build_network, save_network
 from mfagan.images import write_image
 from mfagan.space import SearchSpace
 

@@ -13,8 +13,9 @@ from export.onnx_session import runner
 from export.quantize import quantize_int8
 from latency import from_onnx
 from latency.files import sha256
+from mfagan.about import About
 from mfagan.architecture import op_list, parse
-from mfagan.checkpoint import About, cut_subnet, load_network, save_network
+from mfagan.checkpoint import cut_subnet, load_network, save_network
 from mfagan.images import list_images, read_image, write_image
 from mfagan.resize import crop_to_multiple, downscale
 

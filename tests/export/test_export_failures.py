@@ -7,8 +7,9 @@ import torch
 from failing_disk import contents, failing_disk
 
 from export import cli
+from mfagan.about import About
 from mfagan.architecture import parse
-from mfagan.checkpoint import About, build_network, save_network
+from mfagan.checkpoint import build_network, save_network
 
 PLAIN = "mfa_x2_w8_c2_s0"
 

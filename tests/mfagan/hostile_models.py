@@ -10,11 +10,9 @@ from hostile_torch_files import PTH
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.torch import save
 
+from mfagan.about import About
 from mfagan.architecture import ESRGAN, parse
-from mfagan.checkpoint import (
-    About,
-    build_network,
-)
+from mfagan.checkpoint import build_network
 from mfagan.model_card import ModelCard
 from mfagan.space import SearchSpace
 from mfagan.weights_header import MOST_HEADER

@@ -4,9 +4,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from mfagan.about import About
 from mfagan.architecture import parse
 from mfagan.checkpoint import (
-    About,
     build_network,
     cut_subnet,
     load_discriminator,

@@ -4,8 +4,9 @@ import os
 
 import pytest
 
-from mfagan.config import DataConfig, TrainConfig, components, differences, resolve
+from mfagan.config import DataConfig, TrainConfig, components
 from mfagan.config_file import FORMAT, LARGEST_FILE, read_toml
+from mfagan.config_layers import differences, resolve
 from mfagan.recipes import RECIPES
 
 

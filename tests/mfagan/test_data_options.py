@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from mfagan.config import resolve
+from mfagan.config_layers import resolve
 from mfagan.images import read_image, write_image
 from mfagan.recipes import RECIPES
 from mfagan.resize import downscale

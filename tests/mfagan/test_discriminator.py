@@ -4,8 +4,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from mfagan.checkpoint import About, load_discriminator, save_network
+from mfagan.about import About
+from mfagan.checkpoint import load_discriminator, save_network
 from mfagan.discriminator import (
+    PatchDiscriminator,
+    PatchGanArchitecture,
     VggArchitecture,
     advance_spectral_norm,
     build_discriminator,
@@ -14,16 +17,22 @@ from mfagan.discriminator import (
 )
 
 
-@pytest.mark.parametrize("text", ["vgg_s128_f64", "vgg_s64_f1", "patchgan_n3_f16"])
+@pytest.mark.parametrize(
+    "text", ["vgg_s128_f64", "vgg_s64_f1", "patchgan_n3_f16", "patchgan_n5_f999"]
+)
 def test_strings_round_trip(text):
     assert str(parse_discriminator(text)) == text
 
 
 @pytest.mark.parametrize(
-    "text", ["vgg_s100_f64", "vgg_s32_f4", "vgg_s128", "vgg_s0_f4", "vgg_s1024_f64", "vgg"]
+    "text",
+    [
+        *("vgg_s100_f64", "vgg_s32_f4", "vgg_s128", "vgg_s0_f4", "vgg_s1024_f64", "vgg"),
+        *("patchgan_n9_f16", "patchgan_n3_f0", "patchgan"),
+    ],
 )
 def test_strings_out_of_the_grammar_are_refused(text):
-    with pytest.raises(ValueError, match="multiple of 32"):
+    with pytest.raises(ValueError, match=r"grammar.*multiple of 32"):
         parse_discriminator(text)
 
 
@@ -92,3 +101,18 @@ def test_a_frozen_discriminator_judges_as_before_and_has_plain_weights():
     assert torch.equal(judge(image), expected)
     assert not any(p.requires_grad for p in judge.parameters())
     assert not any("parametrizations" in name for name in judge.state_dict())
+
+
+@pytest.mark.parametrize(("features", "count"), [(64, 2.76e6), (32, 0.69e6), (16, 0.18e6)])
+def test_patchgan_has_the_published_sizes(features, count):
+    network = PatchDiscriminator(PatchGanArchitecture(features=features))
+    assert sum(p.numel() for p in network.parameters()) == pytest.approx(count, rel=0.05)
+
+
+def test_patchgan_sees_seventy_pixels():
+    network = PatchDiscriminator(PatchGanArchitecture(features=4)).double().eval()
+    image = torch.rand(1, 3, 160, 160, dtype=torch.float64, requires_grad=True)
+    logits = network(image)
+    logits[0, 0, logits.shape[2] // 2, logits.shape[3] // 2].backward()
+    rows = image.grad.abs().sum((0, 1, 3)).nonzero().flatten()
+    assert rows.max() - rows.min() + 1 == 70

@@ -15,7 +15,7 @@ from mfagan.discriminator import (
     build_discriminator,
     parse_discriminator,
 )
-from mfagan.distillation import DiscriminatorAdaptors, critic_distance
+from mfagan.distillation import DiscriminatorAdaptors, FeatureAdaptors, critic_distance
 from mfagan.gan_stage import GanStage
 from mfagan.generator import Generator
 from mfagan.generator_optimizers import OptimizerChoice
@@ -287,3 +287,16 @@ def test_adaptors_and_distances_by_their_definition():
     other = [torch.rand_like(x) for x in student]
     by_hand = sum((x - y).abs().mean((1, 2, 3)) for x, y in zip(student, other, strict=True)) / 2
     torch.testing.assert_close(critic_distance(student, other), by_hand)
+
+
+def test_adaptors_match_features_at_the_same_depth():
+    torch.manual_seed(0)
+    adaptors = FeatureAdaptors(6, 5, 2)
+    student, teacher = torch.rand(3, 2, 4, 8, 8), torch.rand(2, 2, 5, 8, 8)
+    expected = 0
+    for k, source in enumerate((student[1], student[2])):
+        weight = adaptors.adaptors[k].weight[:, :4, 0, 0]
+        adapted = torch.einsum("oi,nihw->nohw", weight, source)
+        adapted = adapted + adaptors.adaptors[k].bias[:, None, None]
+        expected = expected + F.mse_loss(adapted, teacher[k]) / 2
+    torch.testing.assert_close(adaptors(list(student), list(teacher)).mean(), expected)

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from mfagan import distributed
 from mfagan.checkpoint import read_about
-from mfagan.config import resolve
+from mfagan.config_layers import resolve
 from mfagan.images import write_image
 from mfagan.train_cli import main
 
@@ -202,7 +202,7 @@ def test_torchrun_starts_stops_and_goes_on(folder):
     ) as process:
         for line in process.stderr:
             said.append(line)
-            if line.startswith("teacher-gan: 1/1"):
+            if line.startswith("small teacher-gan: 1/1"):
                 process.send_signal(signal.SIGTERM)
     text = "".join(said)
     assert text.count("mfagan-train: stopped by SIGTERM after ") == 1, text

@@ -11,8 +11,8 @@ import torch
 from latency.commandline import FailureError
 from mfagan.architecture import parse
 from mfagan.checkpoint import build_network
-from mfagan.config import resolve
 from mfagan.config_file import read_toml
+from mfagan.config_layers import resolve
 from mfagan.images import write_image
 from mfagan.out_of_memory import explain_out_of_memory
 from mfagan.plan import Plan

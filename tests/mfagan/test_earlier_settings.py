@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from mfagan.checkpoint import About
-from mfagan.config import resolve, to_values
+from mfagan.about import About
 from mfagan.config_file import to_toml
+from mfagan.config_layers import resolve, to_values
 from mfagan.earlier_settings import changed_settings
 from mfagan.existing_run import stored_config
 from nas.chosen import finetune_config

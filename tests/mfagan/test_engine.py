@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from mfagan import engine
-from mfagan.config import resolve
+from mfagan.config_layers import resolve
 from mfagan.earlier_settings import STAGES
 
 

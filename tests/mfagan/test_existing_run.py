@@ -13,10 +13,11 @@ import torch
 from safetensors.torch import load_file
 
 from latency.commandline import FailureError
+from mfagan.about import About
 from mfagan.architecture import parse
-from mfagan.checkpoint import About, build_network, read_about, save_network
-from mfagan.config import resolve
+from mfagan.checkpoint import build_network, read_about, save_network
 from mfagan.config_file import to_toml
+from mfagan.config_layers import resolve
 from mfagan.dry_run import plan_training
 from mfagan.existing_run import is_finished, stored_config
 from mfagan.generator import Generator

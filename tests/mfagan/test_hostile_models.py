@@ -23,13 +23,8 @@ from published_files import saved, weights
 import mfagan
 from latency.commandline import FailureError
 from mfagan import upscale_cli
-from mfagan.checkpoint import (
-    About,
-    load_discriminator,
-    load_network,
-    read_about,
-    save_network,
-)
+from mfagan.about import About
+from mfagan.checkpoint import load_discriminator, load_network, read_about, save_network
 from mfagan.discriminator import PatchDiscriminator, PatchGanArchitecture
 from mfagan.images import write_image
 

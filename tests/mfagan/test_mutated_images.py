@@ -9,8 +9,9 @@ import torch
 from mutated_images import mutated_files, pattern, sound_files
 
 from mfagan import train_cli, upscale_cli
+from mfagan.about import About
 from mfagan.architecture import parse
-from mfagan.checkpoint import About, build_network, save_network
+from mfagan.checkpoint import build_network, save_network
 from mfagan.images import list_images, write_image
 from mfagan.photos import PhotoCrops
 from mfagan.picture import read_picture

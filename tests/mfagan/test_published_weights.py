@@ -21,10 +21,10 @@ from export import cli as export_cli
 from latency import from_torch
 from latency.costs import costs
 from mfagan import upscale_cli
+from mfagan.about import About
 from mfagan.architecture import ESRGAN, parse
 from mfagan.checkpoint import (
     PUBLISHED,
-    About,
     copy_weights,
     is_weights_file,
     load_network,

@@ -3,8 +3,8 @@ import pytest
 import torch
 
 from mfagan import recorder
+from mfagan.about import About
 from mfagan.architecture import parse
-from mfagan.checkpoint import About
 from mfagan.config import OptimizerConfig, TrainConfig
 from mfagan.ema import AveragedWeights
 from mfagan.evaluation import restore

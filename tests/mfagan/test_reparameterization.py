@@ -12,9 +12,11 @@ from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import parametrize
 
+from mfagan.about import About
 from mfagan.architecture import parse
-from mfagan.checkpoint import About, load_network, save_network
-from mfagan.config import METHODS, resolve
+from mfagan.checkpoint import load_network, save_network
+from mfagan.config import METHODS
+from mfagan.config_layers import resolve
 from mfagan.convolution import ExpandedConv2d, fixed_filters
 from mfagan.ema import AveragedWeights
 from mfagan.evaluation import to_tensor

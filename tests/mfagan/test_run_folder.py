@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from mfagan.config import resolve
 from mfagan.config_file import FORMAT, to_toml
+from mfagan.config_layers import resolve
 from mfagan.existing_run import stored_config
 from mfagan.run_folder import KEPT_SAMPLES, RunFolder
 

@@ -11,9 +11,10 @@ import torch
 
 from latency.commandline import FailureError
 from mfagan import run_folder
+from mfagan.about import About
 from mfagan.architecture import parse
-from mfagan.checkpoint import About, build_network, read_about, save_network
-from mfagan.config import resolve
+from mfagan.checkpoint import build_network, read_about, save_network
+from mfagan.config_layers import resolve
 from mfagan.images import write_image
 from mfagan.photo_folders import Split
 from mfagan.preparation import resolve_auto

@@ -7,14 +7,15 @@ import re
 import shutil
 import signal
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from latency.commandline import FailureError
-from mfagan import engine, recorder, run_folder, training
+from mfagan import engine, recorder, run_folder, stopping, training
 from mfagan.checkpoint import load_network
-from mfagan.config import resolve
+from mfagan.config_layers import resolve
 from mfagan.photos import PhotoCrops
 from mfagan.recipes import RECIPES
 from mfagan.stopping import InterruptedRunError, TerminatedRunError, stop_on_signals
@@ -96,6 +97,21 @@ def test_signals_while_saving_and_validating_wait(
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert [m["step"] for m in lines if "psnr_y_crop4" in m] == [2, 3]
     assert [m["step"] for m in lines if "l1" in m] == [3]
+
+
+def test_a_signal_while_the_processes_ask_each_other_is_kept(train, monkeypatch):
+    """It comes between what this process tells and what all agree on."""
+    real, left = stopping.processes.highest, [signal.SIGINT]
+
+    def asked(number):
+        found = real(number)
+        if left:
+            os.kill(os.getpid(), left.pop())
+        return found
+
+    monkeypatch.setattr(stopping, "processes", SimpleNamespace(highest=asked))
+    with pytest.raises(InterruptedRunError, match="stopped by SIGINT after step 2 of 3"):
+        train()
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from training_server import TrainingServer
 
 from mfagan.checkpoint import load_discriminator, load_network, read_about
-from mfagan.config import resolve
+from mfagan.config_layers import resolve
 from mfagan.existing_run import stored_config
 from mfagan.images import read_image, write_image
 from mfagan.run_inputs import read_inputs

@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 
 from mfagan.architecture import ESRGAN, parse
 from mfagan.checkpoint import load_network, read_about
-from mfagan.config import resolve
+from mfagan.config_layers import resolve
 from mfagan.discriminator import PatchDiscriminator
 from mfagan.images import write_image
 from mfagan.preparation import resolve_auto

@@ -4,7 +4,7 @@ import shutil
 import pytest
 import torch
 
-from mfagan.config import resolve
+from mfagan.config_layers import resolve
 from mfagan.option_checks import without_effect
 from mfagan.recipes import RECIPES
 from mfagan.train_cli import build_parser, main

@@ -14,7 +14,7 @@ from latency.commandline import FailureError
 from mfagan import engine, recorder, stage_runs
 from mfagan.architecture import parse
 from mfagan.checkpoint import load_network, read_about
-from mfagan.config import resolve
+from mfagan.config_layers import resolve
 from mfagan.evaluation import mean_psnr_y
 from mfagan.photo_folders import split_photos, validation_pairs
 from mfagan.preparation import resolve_auto

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mfagan import training_report
-from mfagan.config import resolve
+from mfagan.config_layers import resolve
 from mfagan.images import write_image
 from mfagan.run_folder import RunFolder
 from mfagan.training_report import write_training_report

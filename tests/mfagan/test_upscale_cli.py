@@ -14,8 +14,9 @@ from export import cli as export_cli
 from export.pipeline import export_files
 from latency.commandline import FailureError
 from mfagan import upscale_cli
+from mfagan.about import About
 from mfagan.architecture import parse
-from mfagan.checkpoint import About, build_network, save_network
+from mfagan.checkpoint import build_network, save_network
 from mfagan.images import read_image, write_image
 
 PLAIN = "mfa_x3_w5_c2_s0"

@@ -16,8 +16,9 @@ from export.pipeline import export_files
 from latency.commandline import FailureError
 from mfagan import model as model_module
 from mfagan import upscale_cli, upscaling
+from mfagan.about import About
 from mfagan.architecture import parse
-from mfagan.checkpoint import About, build_network, save_network
+from mfagan.checkpoint import build_network, save_network
 from mfagan.images import read_image, write_image
 from mfagan.model import Model, WindowMemoryError, torch_model
 

@@ -10,8 +10,9 @@ from PIL import Image
 
 import mfagan
 from mfagan import upscale_cli
+from mfagan.about import About
 from mfagan.architecture import parse
-from mfagan.checkpoint import About, build_network, save_network
+from mfagan.checkpoint import build_network, save_network
 from mfagan.images import read_image, write_image, write_picture
 from mfagan.model import Model
 from mfagan.picture import Picture, read_picture

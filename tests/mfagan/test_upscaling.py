@@ -7,8 +7,9 @@ from onnx import TensorProto, helper
 import mfagan
 from export.pipeline import export_files
 from latency.commandline import FailureError
+from mfagan.about import About
 from mfagan.architecture import parse
-from mfagan.checkpoint import About, build_network, save_network
+from mfagan.checkpoint import build_network, save_network
 from mfagan.model import Model, torch_model
 from mfagan.model_card import ModelCard
 from mfagan.space import SearchSpace

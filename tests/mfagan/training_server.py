@@ -100,7 +100,7 @@ def work(job: dict[str, Any]) -> dict[str, Any]:
     import torch
 
     from latency.commandline import Parser, run
-    from mfagan.config import resolve
+    from mfagan.config_layers import resolve
     from mfagan.training import train
 
     config, out = resolve(job["config"]), Path(job["out"])

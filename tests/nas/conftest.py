@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from latency.profile import Profile, load_profile
-from mfagan.checkpoint import About, save_network
-from mfagan.config import resolve, to_values
+from mfagan.about import About
+from mfagan.checkpoint import save_network
+from mfagan.config_layers import resolve, to_values
 from mfagan.generator import Generator
 from mfagan.images import write_image
 from mfagan.space import SearchSpace

@@ -8,8 +8,8 @@ import pytest
 from latency.predict import predict
 from latency.profile import load_profile
 from mfagan.architecture import ESRGAN, op_list
-from mfagan.config import resolve
 from mfagan.config_file import read_toml
+from mfagan.config_layers import resolve
 from nas.report import (
     Outcome,
     costs_table,

@@ -16,8 +16,9 @@ import torch
 from latency.files import sha256
 from latency.predict import predict
 from latency.profile import load_profile
+from mfagan.about import About
 from mfagan.architecture import op_list, parse
-from mfagan.checkpoint import About, load_network, read_about, save_network
+from mfagan.checkpoint import load_network, read_about, save_network
 from mfagan.generator import Generator
 from mfagan.space import SearchSpace
 from nas.cli import main
