@@ -59,6 +59,10 @@ def niqe(image: Image, model: NiqeModel, crop: int = 0) -> float:
     The blocks are of 96x96 pixels on Y, do not overlap and begin `crop` pixels from the top left;
     what is left over at the right and at the bottom does not count. NaN when every block is flat.
 
+    Few blocks read too high, and by chance: a pristine photograph of 25 blocks, 3.2 on average,
+    measured on 9 of them reads 0.5 higher with a spread of 0.3, on 4 of them 1.2 with 0.6, on one
+    4.3 with 2.0. Compare images of one size, of at least nine blocks.
+
     Args:
         image: (H, W, 3) uint8 RGB.
         model: of pristine photographs.
