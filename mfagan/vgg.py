@@ -7,18 +7,14 @@ downloaded once (548 MB; `$MFAGAN_CACHE` says where to).
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from latency.files import sha256
-from latency.model_file import shown
-from mfagan.torch_file import is_torch_file, read_tensors, read_torch_file
-from mfagan.weights_header import Header, read_header
+from mfagan.published_file import PublishedFile
 
 FILE = "vgg19-dcbb9e9d.pth"
 URL = f"https://download.pytorch.org/models/{FILE}"
@@ -30,12 +26,20 @@ _GROUPS = ((2, 64), (2, 128), (4, 256), (4, 512), (4, 512))
 """Convolutions between two poolings, and their channels."""
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of ImageNet."""
-_FLOATS = ("F64", "F32", "F16", "BF16")
 
 
-def _layers() -> dict[str, tuple[str, tuple[int, int, int, int]]]:
-    found, index, channels = {}, 0, 3
-    for group, (count, width) in enumerate(_GROUPS, start=1):
+def vgg_layers(groups: Sequence[tuple[int, int]]) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Return a VGG network's convolutions as torchvision publishes them.
+
+    Args:
+        groups: convolutions between two poolings, and their channels.
+
+    Returns:
+        `conv1_1` and so on, in order: the published name, and the shape of the weight.
+    """
+    found: dict[str, tuple[str, tuple[int, ...]]] = {}
+    index, channels = 0, 3
+    for group, (count, width) in enumerate(groups, start=1):
         for k in range(1, count + 1):
             found[f"conv{group}_{k}"] = f"features.{index}", (width, channels, 3, 3)
             index, channels = index + 2, width  # each is followed by a ReLU
@@ -43,8 +47,28 @@ def _layers() -> dict[str, tuple[str, tuple[int, int, int, int]]]:
     return found
 
 
-LAYERS = _layers()
+def parameter_shapes(layers: Iterable[tuple[str, tuple[int, ...]]]) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of convolutions' weights and biases by name.
+
+    Args:
+        layers: each one's name and the shape of its weight.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, weight in layers:
+        shapes |= {f"{name}.weight": weight, f"{name}.bias": weight[:1]}
+    return shapes
+
+
+LAYERS = vgg_layers(_GROUPS)
 """Of each convolution: its name in the published file and the shape of its weight."""
+_PUBLISHED = PublishedFile(
+    name=FILE,
+    url=URL,
+    title="the weights file of VGG19 that torchvision publishes",
+    shapes=parameter_shapes(LAYERS.values()),
+    prefix="features.",
+    size=SIZE,
+)
 
 
 class Vgg19(nn.Module):
@@ -70,7 +94,7 @@ class Vgg19(nn.Module):
         names = list(LAYERS)
         self.convolutions = nn.ModuleDict()
         for name in names[: 1 + max(map(names.index, self.layers))]:
-            published, (width, channels, height, _) = LAYERS[name]
+            published, (width, channels, height, *_) = LAYERS[name]
             layer = nn.Conv2d(channels, width, height, padding=1, device="meta")
             layer.load_state_dict(
                 {
@@ -148,63 +172,4 @@ def read_vgg19(path: Path) -> dict[str, Tensor]:
         FileNotFoundError: there is no such file.
         ValueError: it is something else, is not whole, or is not what its name says.
     """
-    try:
-        is_torch = is_torch_file(path)
-        _check_content(path)
-        tensors = _read_torch(path) if is_torch else _read_safetensors(path)
-        for name, tensor in tensors.items():
-            if not tensor.isfinite().all():
-                raise ValueError(f"its {name} is not of finite numbers")
-    except ValueError as error:
-        raise ValueError(
-            f"'{path}' is not the weights file of VGG19 that torchvision publishes: {error}; "
-            f"{URL} is"
-        ) from error
-    return tensors
-
-
-def _check_content(path: Path) -> None:
-    """Refuse a web page, and what is not of the checksum in its name."""
-    with path.open("rb") as file:
-        start = file.read(512)
-    if start.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"<"):
-        raise ValueError("it is a web page")
-    # torch.hub writes the beginning of a file's SHA-256 into its name.
-    promised = re.search(r"-([0-9a-f]{8,64})\.pth$", path.name)
-    if promised and not (found := sha256(path)).startswith(promised[1]):
-        size = path.stat().st_size
-        cut = f" (it has {size} of {SIZE} bytes)" if path.name == FILE and size < SIZE else ""
-        raise ValueError(f"its SHA-256 begins with {found[:8]}, its name says {promised[1]}{cut}")
-
-
-def _read_torch(path: Path) -> dict[str, Tensor]:
-    found = read_torch_file(path)
-    return read_tensors(found, _names(found.header))
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import safe_open
-
-    names = _names(read_header(path))
-    with safe_open(path, framework="pt") as file:
-        return {name: file.get_tensor(name) for name in names}
-
-
-def _names(header: Header) -> list[str]:
-    """Return the names of VGG19's tensors; refuse a file of other ones."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    for name, weight in LAYERS.values():
-        shapes |= {f"{name}.weight": weight, f"{name}.bias": weight[:1]}
-    for name, shape in shapes.items():
-        stored = header.tensors.get(name)
-        if stored is None:
-            raise ValueError(f"it lacks {name}")
-        if stored.shape != shape:
-            there, right = ("x".join(map(str, each)) for each in (stored.shape, shape))
-            raise ValueError(f"its {name} is {there}, not {right}")
-        if stored.dtype not in _FLOATS:
-            raise ValueError(f"its {name} is of the type {stored.dtype}")
-    features = {name for name in header.tensors if name.startswith("features.")}
-    if others := sorted(features - shapes.keys()):
-        raise ValueError(f"it holds {shown(others[0])} besides")
-    return list(shapes)
+    return _PUBLISHED.read(path)
