@@ -20,6 +20,7 @@ from latency.progress import Progress
 from latency.terminal import warn
 from mfagan.model_card import DYNAMIC, PRECISIONS
 from mfagan.resources import check_writable_folder
+from mfagan.shipped import resolve_model
 
 if TYPE_CHECKING:
     from export.pipeline import ExportResult
@@ -40,8 +41,8 @@ def build_parser() -> Parser:
     parser.add_argument(
         "weights",
         metavar="WEIGHTS",
-        type=Path,
-        help="generator, supernet or teacher, .safetensors or ESRGAN's .pth",
+        help="name of a shipped network, or a generator, supernet or teacher, .safetensors or "
+        "ESRGAN's .pth",
     )
     parser.add_argument(
         "--architecture", metavar="STRING", help="which SubGenerator of a supernet; its largest"
@@ -98,16 +99,17 @@ def _input(text: str) -> tuple[int, int] | None:
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    if arguments.weights.suffix == ".onnx":
+    weights = resolve_model(arguments.weights)
+    if weights.suffix == ".onnx":
         raise ValueError(
-            f"'{arguments.weights}' is exported already; give the .safetensors file that it was "
+            f"'{weights}' is exported already; give the .safetensors file that it was "
             "made from"
         )
     check_writable_folder(arguments.out)  # the work comes first, and would be lost
     for text in _odd(arguments):
         warn(PROGRAM, text)
     given = (
-        arguments.weights,
+        weights,
         arguments.out,
         arguments.precision,
         arguments.calibration,

@@ -1,8 +1,9 @@
 """MFAGAN: a small super-resolution generator, its training and its use.
 
     import mfagan
-    model = mfagan.load("generator.onnx")  # or .safetensors, or ESRGAN's .pth
-    large = mfagan.upscale(image, model)  # (H, W, 3) uint8 RGB in, 4x larger out
+    large = mfagan.upscale(image)  # (H, W, 3) uint8 RGB in, 4x larger out
+    model = mfagan.load("generator.onnx")  # or .safetensors, ESRGAN's .pth, a shipped "small"
+    large = mfagan.upscale(image, model)
 
 Importing this package does not import torch.
 """

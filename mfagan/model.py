@@ -14,6 +14,7 @@ from latency.costs import peak_elements
 from latency.memory import available_bytes
 from mfagan.architecture import Architecture, MfaArchitecture, op_list, parse
 from mfagan.checkpoint import cut_subnet, is_weights_file, load_network, read_about
+from mfagan.shipped import DEFAULT_MODEL, names, resolve_model
 from mfagan.tiling import Tile, fixed_tiles, tiles
 
 if TYPE_CHECKING:
@@ -109,28 +110,29 @@ class Model:
 
 
 def load(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] = DEFAULT_MODEL,
     *,
     architecture: str | None = None,
     threads: int | None = None,
     device: str = "auto",
 ) -> Model:
-    """Return the network of an `.onnx` file of `mfagan-export` or of a weights file.
+    """Return a shipped network, or that of an `.onnx` file of `mfagan-export` or a weights file.
 
     ESRGAN's published weights (`.pth`, see `published_weights`) are read as well; nothing in them
     is run.
 
     Args:
-        path: the file.
+        path: the file, or the name of a shipped network (see `mfagan.shipped`).
         architecture: which SubGenerator of a supernet; its largest when not given.
         threads: CPU threads; all cores of this process when not given.
         device: `auto`, `cpu` or `cuda`.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is not such a file, holds no generator, or the device is not there.
+        FileNotFoundError: there is no such file, and no shipped network of that name.
+        ValueError: it is not such a file, is damaged, holds no generator, or the device is not
+            there.
     """
-    file = Path(path)
+    file = resolve_model(path)
     _refuse_folder(file)
     if not file.is_file():
         raise FileNotFoundError(f"the model '{file}' is not a file")
@@ -216,6 +218,8 @@ def _refuse_folder(path: Path) -> None:
     if path.is_dir():
         trained = path / "gan.safetensors"
         hint = f"; did you mean '{trained}'?" if trained.is_file() else ""
+        if str(path) in names():
+            hint += "; it hides the shipped network of that name"
         raise FileNotFoundError(f"the model '{path}' is not a file but a folder{hint}")
 
 

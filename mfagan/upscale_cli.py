@@ -1,4 +1,4 @@
-"""`mfagan-upscale IN [IN ...] OUT --model M`: enlarge photographs, one by one or whole folders."""
+"""`mfagan-upscale IN [IN ...] OUT`: enlarge photographs, one by one or whole folders."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from latency.progress import Progress
 from latency.terminal import fail, warn
 from mfagan.images import LOSSY, WRITING_MEMORY, check_writable, what_is_lost, write_picture
 from mfagan.model import TILE, Model, load
+from mfagan.shipped import DEFAULT_MODEL
 from mfagan.upscale_plan import plan_files
 from mfagan.upscaling import smaller_tile_sentence, upscale_picture
 
@@ -41,9 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument(
         "--model",
-        type=Path,
-        required=True,
-        help=".onnx of mfagan-export, .safetensors, or ESRGAN's published .pth",
+        default=DEFAULT_MODEL,
+        help="name of a shipped network, or .onnx of mfagan-export, .safetensors, or ESRGAN's "
+        "published .pth",
     )
     parser.add_argument(
         "--architecture", metavar="STRING", help="which SubGenerator of a supernet; its largest"

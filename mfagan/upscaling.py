@@ -8,13 +8,15 @@ large = mfagan.upscale(image, model)  # (H, W, 3) uint8 or uint16 RGB in, scale 
 from __future__ import annotations
 
 import contextlib
+import os
 import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from latency.commandline import FailureError
 from latency.memory import available_bytes
-from mfagan.model import TILE, Model, WindowMemoryError
+from mfagan.model import TILE, Model, WindowMemoryError, load
+from mfagan.shipped import DEFAULT_MODEL
 from mfagan.tiling import Tile, Window
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ _LUMA = (0.299, 0.587, 0.114)
 
 def upscale(
     image: AnyImage,
-    model: Model,
+    model: Model | str | os.PathLike[str] = DEFAULT_MODEL,
     *,
     tile: int = TILE,
     on_tile: Callable[[float], None] | None = None,
@@ -47,7 +49,8 @@ def upscale(
 
     Args:
         image: (H, W, 3) uint8 or uint16, RGB.
-        model: from `load` or `torch_model`.
+        model: from `load` or `torch_model`; a file or the name of a shipped network is loaded for
+            this image alone.
         tile: side of a tile's core, LR pixels, at least 1.
         on_tile: called after every tile with the share of the image that is done, 0 to 1.
         on_smaller_tile: told at the end the size to which the tile was lowered; without it,
@@ -57,11 +60,15 @@ def upscale(
         (H * scale, W * scale, 3) of the same type, RGB.
 
     Raises:
-        ValueError: the image is not (H, W, 3) uint8 or uint16, or cannot be tiled.
+        FileNotFoundError: there is no such model.
+        ValueError: the image is not (H, W, 3) uint8 or uint16, or cannot be tiled; the model cannot
+            be loaded.
         FailureError: there is too little memory, the network cannot be run, or what it gives is not
             finite.
     """
     _check_image(image)
+    if not isinstance(model, Model):
+        model = load(model)
     result = _allocate(image, model.scale)
     given = tile
     while True:

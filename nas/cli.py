@@ -23,6 +23,7 @@ from latency.commandline import (
     run,
 )
 from latency.terminal import warn
+from mfagan.shipped import DEFAULT_SUPERNET, resolve_model
 from nas.sampling import SAMPLERS, TPE_MOST, WARM_STARTS
 from nas.search_folder import (
     JOURNAL_FILE,
@@ -51,12 +52,11 @@ def build_parser() -> Parser:
     )
     parser.add_argument(
         "--supernet",
-        type=existing_path,
-        required=True,
+        default=DEFAULT_SUPERNET,
         metavar="PATH",
         help="run folder of mfagan-train: candidates are ranked by pixel.safetensors, the chosen "
         "one is cut out of gan.safetensors, or of pixel.safetensors while there is no other; a "
-        "weights file instead is used for both",
+        "weights file or the name of a shipped network instead is used for both",
     )
     parser.add_argument(
         "--data",
@@ -145,7 +145,7 @@ def command(arguments: argparse.Namespace) -> int:
     if arguments.validation:
         refuse_shared_photographs(arguments.data, arguments.validation)
     profile = load_profile(arguments.target)
-    ranking, cut = supernet_files(arguments.supernet)
+    ranking, cut = supernet_files(resolve_model(arguments.supernet))
 
     from mfagan.device import prepare_torch
     from mfagan.photo_folders import refuse_nested

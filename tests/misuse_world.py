@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import shipped_folder
 import torch
 from onnx import TensorProto, helper
 
@@ -52,6 +53,7 @@ def make(root: Path) -> None:
     words += ["--target", "snapdragon-865/gpu", "--input", "64x64", "--budget-ms", "4"]
     words += ["--trials", "5", "--out", str(root / "searched"), "--threads", "1"]
     assert nas.cli.main(words) == 0
+    _make_shipped(root)
     (root / "strangers").mkdir()
     (root / "strangers" / "letter.txt").write_text("not ours")
 
@@ -114,6 +116,16 @@ def _make_models(root: Path) -> None:
     entry = tensor.external_data.add()
     entry.key, entry.value = "location", "../../../../etc/passwd"
     (root / "external.onnx").write_bytes(model.SerializeToString())
+
+
+def _make_shipped(root: Path) -> None:
+    """Make a package's weights: one file is damaged, one missing; `small` is a folder here too."""
+    folder = root / "shipped"
+    shipped_folder.make(folder, ("large", "middle", "small", "middle-gan", "supernet"))
+    damaged = bytearray((folder / "middle.safetensors").read_bytes())
+    damaged[-1] ^= 1
+    (folder / "middle.safetensors").write_bytes(bytes(damaged))
+    (folder / "middle-gan.safetensors").unlink()
 
 
 def _make_configurations(root: Path) -> None:

@@ -14,6 +14,7 @@ import mfagan.train_cli
 import mfagan.upscale_cli
 import nas.cli
 import nas.demo
+from mfagan import shipped
 
 MAINS = {
     "train": mfagan.train_cli.main,
@@ -126,7 +127,7 @@ CASES = [
     ("train --data photos --out out --config not_toml.toml", "is not TOML: .*line 1"),
     ("train --data photos --out out --config boolean.toml", "must be .*, got True"),
     # mfagan-search
-    ("search", "required: --supernet, --data"),
+    ("search", "required: --data, --target"),
     (SEARCH + "--out out", "required: --budget-ms"),
     (SEARCH + "--budget-ms 4 --out out --no-such", "unknown argument '--no-such'"),
     (SEARCH + "--budget-ms 4 --out out --trails 5", "did you mean '--trials'"),
@@ -151,6 +152,10 @@ CASES = [
     (SEARCH + "--budget-ms 4 --out out --supernet model.safetensors", "not a supernet"),
     (SEARCH + "--budget-ms 4 --out out --supernet truncated.safetensors", "is not a weights file"),
     (SEARCH + "--budget-ms 4 --out out --supernet weights.pth", "weights.pth"),
+    (SEARCH + "--budget-ms 4 --out out --supernet supernte", "did you mean 'supernet'"),
+    (SEARCH + "--budget-ms 4 --out out --supernet large", "holds a generator .* not a supernet"),
+    (SEARCH + "--budget-ms 4 --out out --supernet middle", "'.*middle.safetensors' is damaged"),
+    ("search " + SEARCH.split(maxsplit=3)[3] + "--budget-ms 4 --out strangers", "no search"),
     (SEARCH + "--budget-ms 4 --out out --data missing", "'missing' does not exist"),
     (SEARCH + "--budget-ms 4 --out out --data nothing", "'nothing' holds no image"),
     (SEARCH + "--budget-ms 4 --out out --data one", "at least two are needed"),
@@ -167,6 +172,10 @@ CASES = [
     ("export", "required: WEIGHTS, --out"),
     ("export model.safetensors", "required: --out"),
     ("export missing.safetensors --out out", "'missing.safetensors'.* not"),
+    ("export lareg --out out", "'lareg' does not exist and is no .*did you mean 'large'"),
+    ("export middle --out out", "'.*middle.safetensors' is damaged: .*; install mfagan anew"),
+    ("export middle-gan --out out", "'.*middle-gan.safetensors' is missing; install mfagan"),
+    ("export small --out out", "'small' is .* a folder; it hides the shipped network"),
     ("export photos --out out", "'photos' is .*not a file|'photos' is a folder"),
     ("export photos/0.png --out out", "'photos/0.png' is not a weights file"),
     ("export truncated.safetensors --out out", "'truncated.safetensors' is not a weights file"),
@@ -199,9 +208,9 @@ CASES = [
     ("export model.safetensors --out out --threads -1", "at least 1 is needed"),
     ("export truncated.safetensors --out out --dry-run", "is not a weights file"),
     # mfagan-upscale
-    ("upscale", "required: IN, OUT, --model"),
-    ("upscale photos/0.png", "required: OUT, --model"),
-    ("upscale photos/0.png out/a.png", "required: --model"),
+    ("upscale", "required: IN, OUT"),
+    ("upscale photos/0.png", "required: OUT"),
+    ("upscale photos/0.png out/a.png", "'large-gan' does not exist and is no shipped network"),
     ("upscale missing.png out/a.png --model model.safetensors", "'missing.png' does not exist"),
     ("upscale photos/*.jpg out --model model.safetensors", r"'photos/\*.jpg'"),
     ("upscale photos/0.png out/a.gif --model model.safetensors", "must end in one of .png"),
@@ -220,6 +229,12 @@ CASES = [
     ("upscale model.onnx out/a.png --model model.safetensors", "'model.onnx'"),
     ("upscale photos/0.png empty.png/a.png --model model.safetensors", "empty.png' is a file"),
     (UPSCALE + "missing.onnx", "the model 'missing.onnx'"),
+    (UPSCALE + "lareg", "'lareg' .* no shipped network .*large, .*did you mean 'large'"),
+    (UPSCALE + "Large", "did you mean 'large'"),
+    (UPSCALE + "middle", "'.*middle.safetensors' is damaged: its SHA-256 .*; install mfagan anew"),
+    (UPSCALE + "middle-gan", "'.*middle-gan.safetensors' is missing; install mfagan anew"),
+    (UPSCALE + "small", "'small' is .* a folder; it hides the shipped network of that name"),
+    (UPSCALE + "large --architecture mfa_x4_w8_c1_s0", "holds mfa_x4_w4_c1_s0"),
     (UPSCALE + "photos/0.png", "must end in .onnx, .safetensors or .pth"),
     (UPSCALE + "photos", "the model 'photos'"),
     (UPSCALE + "truncated.onnx", "'truncated.onnx' is not an ONNX file"),
@@ -328,6 +343,7 @@ def test_misuse(world, monkeypatch, capfd, line, sentence):
 
     root, before = world
     monkeypatch.chdir(root)
+    monkeypatch.setattr(shipped, "FOLDER", root / "shipped")
     name, *words = line.split()
     status = MAINS[name](words)
     shown = capfd.readouterr()
