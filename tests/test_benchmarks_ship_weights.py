@@ -1,0 +1,215 @@
+"""The maintainers' tool that puts networks among those that come with the package."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import shipped_folder
+import torch
+
+from export.cli import main as export
+from latency.files import sha256
+from mfagan import shipped
+from mfagan.about import About
+from mfagan.architecture import parse
+from mfagan.checkpoint import build_network, read_about, save_network
+from mfagan.config import TrainConfig
+from mfagan.config_layers import resolve, to_values
+from mfagan.images import write_image
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+NEW = ("--photographs", "206", "--description", "the best")
+
+
+@pytest.fixture
+def tool(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import ship_weights
+
+    return ship_weights
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A package's folder without weights, beside which the test works."""
+    shipped_folder.make(tmp_path / "weights", ())
+    monkeypatch.setattr(shipped, "FOLDER", tmp_path / "weights")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "weights"
+
+
+def trained(path, seed=0, **tables):
+    """Write a network as a training on a machine with folders does."""
+    torch.manual_seed(seed)
+    about = About(
+        kind="generator",
+        architecture=shipped_folder.TINY,
+        stage="pixel",
+        step=7,
+        metrics={"psnr_y_crop4": 30.5},
+        configuration=to_values(resolve(tables)),
+    )
+    network = build_network(parse(shipped_folder.TINY))
+    save_network(path, network, about)
+    return network, about
+
+
+def figures(**values):
+    Path("figures.json").write_text(json.dumps(values))
+    return "--figures", "figures.json"
+
+
+def test_what_is_shipped_holds_no_folder_and_the_same_weights(tool, folder, capsys):
+    from safetensors.torch import load_file
+
+    private = {
+        "data": {"data": "/home/me/photos/", "validation": "../mine/held", "lr_data": "/x/lr"},
+        "network": {
+            "start": "/home/me/start.safetensors",
+            "teacher": "/home/me/RRDB_ESRGAN_x4.pth",
+            "teacher_discriminator": "/home/me/d.safetensors",
+        },
+        "loss": {"perceptual_file": "/home/me/vgg19.pth"},
+    }
+    _, before = trained("trained.safetensors", **private)
+    assert tool.main(["large", "trained.safetensors", *NEW]) == 0
+    file = folder / "large.safetensors"
+    assert capsys.readouterr().out.split() == [str(file), str(folder / shipped.LIST)]
+    data = file.read_bytes()
+    assert b"/home" not in data
+    assert b"mine" not in data
+    after = read_about(file)
+    assert resolve(after.configuration) == resolve(
+        before.configuration,
+        {
+            "data": {"data": "photos", "validation": "held", "lr_data": "lr"},
+            "network": {
+                "start": "start.safetensors",
+                "teacher": "RRDB_ESRGAN_x4.pth",
+                "teacher_discriminator": "d.safetensors",
+            },
+            "loss": {"perceptual_file": "vgg19.pth"},
+        },
+    )
+    assert isinstance(resolve(after.configuration), TrainConfig)
+    fields = ("kind", "architecture", "space", "stage", "step", "metrics", "package")
+    assert all(getattr(after, name) == getattr(before, name) for name in fields)
+    mine, theirs = load_file("trained.safetensors"), load_file(file)
+    assert mine.keys() == theirs.keys()
+    assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+def test_the_list_does_not_depend_on_the_order(tool, folder):
+    for seed, name in enumerate(("small", "large")):
+        trained(f"{name}.safetensors", seed)
+    measured = figures(set5_psnr_y_crop4=31.5, set14_psnr_y_crop4=28)
+    commands = [
+        ["small", "small.safetensors", *NEW],
+        ["large", "large.safetensors", *NEW, *measured],
+    ]
+    lists = []
+    for order in (commands, commands[::-1], commands):
+        for command in order:
+            assert tool.main(command) == 0
+        lists.append((folder / shipped.LIST).read_text())
+        for file in folder.glob("*.safetensors"):
+            if order is not commands[::-1]:
+                file.unlink()
+        if order is not commands[::-1]:
+            (folder / shipped.LIST).write_text(tool.HEAD)
+    assert lists[0] == lists[1] == lists[2]
+    assert lists[0].index("[model.large]") < lists[0].index("[model.small]")
+
+
+def test_an_entry_is_kept_and_replaced(tool, folder, capsys):  # noqa: ARG001
+    trained("trained.safetensors")
+    measured = figures(set5_psnr_y_crop4=31.5)
+    assert tool.main(["large", "trained.safetensors", *NEW, *measured]) == 0
+    first = shipped.shipped("large")
+    assert first.figures == {"set5_psnr_y_crop4": 31.5}
+    assert (first.description, first.photographs, first.stage) == ("the best", 206, "pixel")
+    assert tool.main(["large", "trained.safetensors", "--description", 'a "quoted" é']) == 0
+    assert shipped.shipped("large") == first.__class__(
+        **{**vars(first), "description": 'a "quoted" é'}
+    )
+    trained("trained.safetensors", seed=1)
+    capsys.readouterr()
+    assert tool.main(["large", "trained.safetensors"]) == 0
+    assert "the figures of those before are gone" in capsys.readouterr().err
+    second = shipped.shipped("large")
+    assert second.files["weights"].sha256 != first.files["weights"].sha256
+    assert (second.figures, second.photographs) == ({}, 206)
+    assert shipped.verify() == []
+
+
+def test_an_onnx_file_must_be_made_of_the_shipped_weights(tool, folder, tmp_path, capsys):
+    trained("trained.safetensors", data={"data": "/home/me/photos"})
+    assert tool.main(["large", "trained.safetensors", *NEW, *figures(set5_psnr_y_crop4=31)]) == 0
+    assert export(["large", "--out", "right", "--threads", "1"]) == 0
+    name = f"{shipped_folder.TINY}_fp32.onnx"
+    made_from, other = (
+        sha256(file) for file in (folder / "large.safetensors", "trained.safetensors")
+    )
+    exported = (tmp_path / "right" / name).read_bytes()
+    assert exported.count(made_from.encode()) == 1
+    Path("other").mkdir()
+    (Path("other") / name).write_bytes(exported.replace(made_from.encode(), other.encode()))
+    before = (folder / shipped.LIST).read_text()
+    capsys.readouterr()
+    for wrong, sentence in (
+        (["large", f"other/{name}", "--kind", "fp32"], "checkpoint_sha256 of 'other/"),
+        (["large", f"right/{name}", "--kind", "int8"], "precision of 'right/.* is 'fp32', not"),
+        (["small", f"right/{name}", "--kind", "fp32"], "its weights come first"),
+        (["large", "right/export.json", "--kind", "fp32"], "must end in .onnx"),
+    ):
+        assert tool.main(wrong) == 2
+        error = capsys.readouterr().err
+        assert re.search(sentence, error), error
+        assert (folder / shipped.LIST).read_text() == before
+    command = ["large", f"right/{name}", "--kind", "fp32", *figures(set5_psnr_y_crop4=30.9)]
+    assert tool.main(command) == 0
+    model = shipped.shipped("large")
+    assert {*model.files} == {"weights", "fp32"}
+    assert model.files["fp32"].path.read_bytes() == exported
+    assert model.figures == {"set5_psnr_y_crop4": 31, "set5_psnr_y_crop4_fp32": 30.9}
+    # The SHA-256 may be right and the file another model's.
+    (folder / shipped.LIST).write_text(
+        (folder / shipped.LIST).read_text().replace("files.fp32]", "files.int8]")
+    )
+    (fault,) = shipped.verify()
+    assert "'fp32', not 'int8' as listed" in fault
+    (folder / shipped.LIST).write_text(tool.to_toml({"large": model}))
+    trained("trained.safetensors", seed=1)
+    assert tool.main(["large", "trained.safetensors"]) == 0
+    assert "large_fp32.onnx was made of other weights and is removed" in capsys.readouterr().err
+    assert {path.name for path in folder.iterdir()} == {"weights.toml", "large.safetensors"}
+
+
+def test_what_cannot_be_shipped_changes_nothing(tool, folder, tmp_path, monkeypatch, capsys):
+    trained("trained.safetensors")
+    write_image(tmp_path / "photo.png", np.zeros((8, 8, 3), np.uint8))
+    Path("nan.json").write_text('{"a": NaN}')
+    Path("list.json").write_text("[1]")
+    Path("suffix.json").write_text('{"psnr_int8": 1}')
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    for words, sentence in (
+        (["large", "missing.safetensors", *NEW], "missing.safetensors"),
+        (["large", "photo.png", *NEW], "it is a picture"),
+        (["Large", "trained.safetensors", *NEW], "a name is small letters"),
+        (["supernet", "trained.safetensors", *NEW], "'supernet' must be a supernet"),
+        (["large", "trained.safetensors"], "give --description and --photographs"),
+        (["large", "trained.safetensors", *NEW, "--description", "a\nb"], "one line"),
+        (["large", "trained.safetensors", *NEW, "--figures", "nan.json"], "finite number"),
+        (["large", "trained.safetensors", *NEW, "--figures", "list.json"], "JSON object"),
+        (["large", "trained.safetensors", *NEW, "--figures", "suffix.json"], "--kind adds"),
+    ):
+        assert tool.main(words) == 2, words
+        error = capsys.readouterr().err
+        assert len(error.splitlines()) == 1
+        assert sentence in error
+    monkeypatch.setattr(tool, "MOST_BYTES", 2000)
+    assert tool.main(["large", "trained.safetensors", *NEW]) == 1
+    assert "of 2,000" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
