@@ -173,7 +173,7 @@ class Lpips:
                 for k in range(2):  # one after the other, in its place: they may be large
                     features[k] = self._apply(layer, features[k])
                 if layer.compared:
-                    total += _distance(*features, self._weights[next(lins)])
+                    total += _distance(features[0], features[1], self._weights[next(lins)])
         return total
 
     def _check(self, image: Image, truth: Image) -> None:
@@ -200,7 +200,8 @@ class Lpips:
 def _distance(ours: Tensor, theirs: Tensor, weight: Tensor) -> float:
     """Return the mean over places of the weighted squared differences of unit vectors (eq. 1)."""
     total = 0.0
-    for a, b in zip(ours.split(_ROWS, 2), theirs.split(_ROWS, 2), strict=True):
+    rows = (torch.split(each, _ROWS, dim=2) for each in (ours, theirs))
+    for a, b in zip(*rows, strict=True):
         difference = _unit(a).sub_(_unit(b)).square_()
         total += F.conv2d(difference, weight).sum(dtype=torch.float64).item()
     return total / ours[0, 0].numel()
