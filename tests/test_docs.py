@@ -9,9 +9,10 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+import shipped_folder
 from skimage import data
 
-from mfagan import estimate
+from mfagan import estimate, shipped
 from mfagan.about import About
 from mfagan.checkpoint import build_network, save_network
 from mfagan.images import write_image
@@ -58,6 +59,7 @@ def place(tmp_path_factory):
         about = About(kind="supernet", architecture=str(space.largest), space=space, stage="pixel")
         network = build_network(space.largest, space)
         save_network(root / f"{name}.safetensors", network, about)
+    shipped_folder.make(root / "shipped")
     run(root, "mfagan-export gan.safetensors --out exported")
     (model,) = (root / "exported").glob("*.onnx")
     shutil.copy(model, root / "generator.onnx")
@@ -85,6 +87,7 @@ def test_the_pages_hold_commands():
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_run(place, page, monkeypatch):
     monkeypatch.setattr(estimate, "MEASURED_SECONDS", 0.0)  # what --dry-run says is not looked at
+    monkeypatch.setattr(shipped, "FOLDER", place / "shipped")
     if page.name in ELSEWHERE:
         assert page.name in (ROOT / ELSEWHERE[page.name]).read_text(encoding="utf-8")
         return
