@@ -79,6 +79,8 @@ def _ship(arguments: argparse.Namespace) -> int:
         wanted = "supernet" if name == DEFAULT_SUPERNET else "generator"
         if about.kind != wanted:
             raise ValueError(f"'{name}' must be a {wanted}, the file holds a {about.kind}")
+        if about.stage == ("pixel" if name.endswith("-gan") else "gan"):
+            raise ValueError(f"'{name}' is no name for weights of the {about.stage} stage")
         told |= {"network": about.kind, "architecture": about.architecture, "stage": about.stage}
     else:
         if name not in models:

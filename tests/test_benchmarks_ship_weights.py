@@ -199,6 +199,7 @@ def test_what_cannot_be_shipped_changes_nothing(tool, folder, tmp_path, monkeypa
         (["large", "photo.png", *NEW], "it is a picture"),
         (["Large", "trained.safetensors", *NEW], "a name is small letters"),
         (["supernet", "trained.safetensors", *NEW], "'supernet' must be a supernet"),
+        (["a-gan", "trained.safetensors", *NEW], "no name for weights of the pixel stage"),
         (["large", "trained.safetensors"], "give --description and --photographs"),
         (["large", "trained.safetensors", *NEW, "--description", "a\nb"], "one line"),
         (["large", "trained.safetensors", *NEW, "--figures", "nan.json"], "finite number"),
