@@ -38,10 +38,10 @@ from mfagan.evaluation import restore
 from mfagan.gan_stage import GanStage
 from mfagan.generator import Generator
 from mfagan.listing import list_images
-from mfagan.metrics import luma, psnr_y
 from mfagan.perceptual import make_perceptual
 from mfagan.photo_folders import validation_pairs
 from mfagan.photos import PhotoCrops
+from mfagan.quality.fidelity import luma, psnr_y
 from mfagan.stage_runs import gan_stage
 
 if TYPE_CHECKING:

@@ -32,9 +32,9 @@ from mfagan.discriminator import PatchDiscriminator, parse_discriminator
 from mfagan.ema import AveragedWeights
 from mfagan.evaluation import restore
 from mfagan.generator import Generator
-from mfagan.metrics import luma, psnr_y
 from mfagan.photo_folders import split_photos, validation_pairs
 from mfagan.photos import PhotoCrops
+from mfagan.quality.fidelity import luma, psnr_y
 from mfagan.sharpness import WSAM
 from mfagan.stage_runs import gan_stage, pixel_stage
 from mfagan.stages import Batch, Stage, per_sample_l1

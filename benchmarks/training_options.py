@@ -27,8 +27,8 @@ from mfagan.checkpoint import load_network
 from mfagan.config_layers import resolve
 from mfagan.evaluation import restore
 from mfagan.listing import list_images
-from mfagan.metrics import luma, psnr_y
 from mfagan.photo_folders import validation_pairs
+from mfagan.quality.fidelity import luma, psnr_y
 from mfagan.run_folder import read_metrics
 from mfagan.training import train
 

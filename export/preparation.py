@@ -78,7 +78,7 @@ def prepare(
     import numpy as np
     import torch
 
-    from mfagan.metrics import check_measurable
+    from mfagan.quality.fidelity import check_measurable
 
     chosen = _check_precisions(precisions, calibration)
     check_opset(opset)

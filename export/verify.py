@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from export.calibration import Pair, to_tensor
 from latency.commandline import FailureError
 from mfagan.architecture import Architecture
-from mfagan.metrics import psnr_y
 from mfagan.model import Model
+from mfagan.quality.fidelity import psnr_y
 from mfagan.upscaling import NOT_FINITE, upscale
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from mfagan.metrics import psnr_y
+from mfagan.quality.fidelity import psnr_y
 from mfagan.resize import upscale_bicubic
 
 if TYPE_CHECKING:

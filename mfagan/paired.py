@@ -41,7 +41,26 @@ def pair_files(files: Sequence[Path], folder: Path, lr_folder: Path, scale: int)
             photographs, and would be taken for some.
     """
     _refuse_mixed(folder, lr_folder)
-    known = _by_name(lr_folder)
+    return match_files(files, folder, lr_folder, scale, what="LR image")
+
+
+def match_files(
+    files: Sequence[Path], folder: Path, others: Path, scale: int, *, what: str
+) -> list[Path]:
+    """Return the image of another folder that belongs to each photograph.
+
+    Args:
+        files: photographs.
+        folder: that they are in, or in subfolders of it.
+        others: folder of the images; those that belong to no photograph are left alone.
+        scale: HR pixels per LR pixel.
+        what: an image is, in a sentence.
+
+    Raises:
+        FileNotFoundError: the other folder is missing or holds no image.
+        ValueError: photographs have no image there, or more than one.
+    """
+    known = _by_name(others)
     found, bad = [], dict[Path, str]()
     for file in files:
         candidates = _candidates(file.relative_to(folder), known, scale)
@@ -49,10 +68,10 @@ def pair_files(files: Sequence[Path], folder: Path, lr_folder: Path, scale: int)
             found.append(candidates[0])
         elif candidates:
             names = " and ".join(f"'{each}'" for each in candidates)
-            bad[file] = f"'{file}' has more than one LR image, {names}"
+            bad[file] = f"'{file}' has more than one {what}, {names}"
         else:
-            wanted = (lr_folder / file.relative_to(folder)).with_suffix("")
-            bad[file] = f"'{file}' has no LR image '{wanted}.*' or '{wanted}x{scale}.*'"
+            wanted = (others / file.relative_to(folder)).with_suffix("")
+            bad[file] = f"'{file}' has no {what} '{wanted}.*' or '{wanted}x{scale}.*'"
     refuse_bad(bad, len(files), "photographs")
     return found
 

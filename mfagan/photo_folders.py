@@ -13,10 +13,10 @@ import numpy as np
 from mfagan.bad_photos import collecting, refuse_bad
 from mfagan.degradation import LEAST_SIZE
 from mfagan.images import list_images
-from mfagan.metrics import check_measurable
 from mfagan.paired import check_lr_size, make_lr
 from mfagan.photo_headers import read_header
 from mfagan.picture import read_picture, reduce_to_8_bits
+from mfagan.quality.fidelity import check_measurable
 from mfagan.resize import crop_to_multiple
 
 if TYPE_CHECKING:

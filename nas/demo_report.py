@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from latency.files import write_json, write_text
 from mfagan.architecture import ESRGAN, architecture_costs, architecture_reductions
 from mfagan.images import list_images, read_image, write_image
-from mfagan.metrics import psnr_y
 from mfagan.page import comparison, heading, page, table
+from mfagan.quality.fidelity import psnr_y
 from mfagan.resize import crop_to_multiple, downscale, upscale_bicubic
 from nas.report import costs_table, front_chart, front_table, predictions_of
 from nas.result import SearchResult, read_search

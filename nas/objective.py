@@ -69,7 +69,7 @@ class Objective:
     ) -> None:
         import torch
 
-        from mfagan.metrics import psnr_y
+        from mfagan.quality.fidelity import psnr_y
         from mfagan.resize import upscale_bicubic
 
         if supernet.space is None:
