@@ -5,7 +5,8 @@ python benchmarks/ship_weights.py large runs/large/pixel.safetensors --photograp
 mfagan-export large --out exported
 python benchmarks/ship_weights.py large exported/mfa_x4_..._int8.onnx --kind int8
 
-The weights stay equal bit by bit; of the paths in their configuration only the last part stays.
+The weights are rounded to half precision, so that all of them are small enough; of the paths in
+their configuration only the last part stays.
 New weights take the figures and the ONNX files of those that they replace away.
 """
 
@@ -137,7 +138,7 @@ def anonymous(file: Path) -> tuple[bytes, About]:
     about = replace(about, configuration=last_parts(about.configuration))
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "copy.safetensors"
-        save_network(copy, network, about)
+        save_network(copy, network, about, half=True)
         return copy.read_bytes(), about
 
 

@@ -43,14 +43,32 @@ WEIGHTS = frozenset({".safetensors", *PICKLES})
 """Suffixes of weights files."""
 
 
-def save_network(path: str | os.PathLike[str], network: nn.Module, about: About) -> None:
+def save_network(
+    path: str | os.PathLike[str], network: nn.Module, about: About, *, half: bool = False
+) -> None:
     """Write a network's weights with everything needed to rebuild it, whole or not at all.
 
     Equal weights and metadata give equal bytes.
+
+    Args:
+        path: of the file.
+        network: whose weights are written.
+        about: what the file says of itself.
+        half: round the weights to half precision, for half of the size; they are read back into
+            single precision.
+
+    Raises:
+        ValueError: a weight is beyond half precision.
     """
+    import torch
     from safetensors.torch import save
 
     tensors = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
+    if half:
+        tensors = {k: v.half() for k, v in tensors.items()}
+        if not all(v.isfinite().all() for v in tensors.values()):
+            largest = torch.finfo(torch.float16).max
+            raise ValueError(f"a weight is beyond {largest:g}, the most of half precision")
     write_bytes(path, _sorted_header(save(tensors, about.to_metadata())))
 
 
@@ -129,10 +147,11 @@ def _check_fit(file: Path, header: Header, network: nn.Module) -> None:
     wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     found = header.tensors
     missing, foreign = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
+    dtype = "F16" if {tensor.dtype for tensor in found.values()} == {"F16"} else "F32"
     wrong = [
-        f"'{name}' is {found[name].dtype} {_by(found[name].shape)} instead of F32 {_by(shape)}"
+        f"'{name}' is {found[name].dtype} {_by(found[name].shape)} instead of {dtype} {_by(shape)}"
         for name, shape in wanted.items()
-        if name in found and (found[name].shape, found[name].dtype) != (shape, "F32")
+        if name in found and (found[name].shape, found[name].dtype) != (shape, dtype)
     ]
     if missing:
         reason = f"'{missing[0]}' and {len(missing) - 1} more are missing"

@@ -14,7 +14,7 @@ from latency.files import sha256
 from mfagan import shipped
 from mfagan.about import About
 from mfagan.architecture import parse
-from mfagan.checkpoint import build_network, read_about, save_network
+from mfagan.checkpoint import build_network, load_network, read_about, save_network
 from mfagan.config import TrainConfig
 from mfagan.config_layers import resolve, to_values
 from mfagan.images import write_image
@@ -61,7 +61,7 @@ def figures(**values):
     return "--figures", "figures.json"
 
 
-def test_what_is_shipped_holds_no_folder_and_the_same_weights(tool, folder, capsys):
+def test_what_is_shipped_holds_no_folder_and_the_weights_in_half_precision(tool, folder, capsys):
     from safetensors.torch import load_file
 
     private = {
@@ -98,7 +98,9 @@ def test_what_is_shipped_holds_no_folder_and_the_same_weights(tool, folder, caps
     assert all(getattr(after, name) == getattr(before, name) for name in fields)
     mine, theirs = load_file("trained.safetensors"), load_file(file)
     assert mine.keys() == theirs.keys()
-    assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+    assert all(torch.equal(mine[name].half(), theirs[name]) for name in mine)
+    again = load_network(file)[0].state_dict()
+    assert all(torch.equal(again[name], mine[name].half().float()) for name in mine)
 
 
 def test_the_list_does_not_depend_on_the_order(tool, folder):

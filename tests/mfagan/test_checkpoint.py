@@ -65,6 +65,22 @@ def test_the_file_is_the_same_every_time(tmp_path):
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
+def test_half_precision_is_half_the_size(tmp_path):
+    network = build_network(parse(ARCHITECTURE))
+    for half in (False, True):
+        save_network(tmp_path / f"{half}", network, about(), half=half)
+    sizes = [(tmp_path / name).stat().st_size for name in ("False", "True")]
+    saved = 2 * sum(p.numel() for p in network.parameters())
+    assert sizes[0] - sizes[1] == pytest.approx(saved, abs=16)  # the header names the types
+    again = load_network(tmp_path / "True")[0].state_dict()
+    for name, weight in network.state_dict().items():
+        assert torch.equal(again[name], weight.half().float())
+    torch.nn.init.constant_(network.head.bias, 70_000)
+    with pytest.raises(ValueError, match="beyond 65504"):
+        save_network(tmp_path / "True", network, about(), half=True)
+    assert (tmp_path / "True").stat().st_size == sizes[1]
+
+
 def test_subnets_are_cut_out_of_files(tmp_path):
     supernet = build_network(SPACE.largest, SPACE)
     file = tmp_path / "s.safetensors"
