@@ -4,7 +4,8 @@ Every setting starts from the same weights, sees the same crops and has the same
 its start, for each seed. Printed per setting: quality on photographs kept back (PSNR on Y; energy
 of the upper half of the spectrum against ground truth's), how strong the perturbation was on the
 way (loss at w + e over that at w), and how flat the result is on crops kept aside: the same for an
-e of one fixed radius along the gradient, and for noise of one part in fifty of every weight.
+e of one fixed radius along the gradient, for noise of one part in fifty of every weight, and along
+random filter-wise directions.
 
 python benchmarks/sharpness_strength.py mfa_x4_w24_c4-3_s0-0 photos --stage pixel --steps 1000
 python benchmarks/sharpness_strength.py pixel.safetensors photos --stage gan --steps 300
@@ -13,16 +14,15 @@ python benchmarks/sharpness_strength.py pixel.safetensors photos --stage gan --s
 from __future__ import annotations
 
 import argparse
-import copy
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from cheaper_wsam import VARIANTS, HalfBatch
-from torch import Tensor
+from flatness import rises
 
 from mfagan import generator_optimizers
 from mfagan.architecture import parse
@@ -37,10 +37,8 @@ from mfagan.photos import PhotoCrops
 from mfagan.quality.fidelity import luma, psnr_y
 from mfagan.sharpness import WSAM
 from mfagan.stage_runs import gan_stage, pixel_stage
-from mfagan.stages import Batch, Stage, per_sample_l1
+from mfagan.stages import Batch, Stage
 
-FLATNESS_RHO = 0.05
-NOISE = 0.02
 SETTINGS: dict[str, list[dict[str, Any]]] = {
     "strength": [
         {"method": "adam"},
@@ -155,7 +153,7 @@ def train(arguments: argparse.Namespace, setting: dict[str, Any], seed: int) -> 
     return {
         **mean,
         "strength": float(np.mean(strength[steps // 2 :])),
-        **flatness(averaged.network, crops),
+        **rises(averaged.network, Batch.of(crops.draw("flatness", 0, 8), device)),
     }
 
 
@@ -191,37 +189,6 @@ def spectrum(y: np.ndarray) -> np.ndarray:
     """Return the spectrum of a luma image, mean removed, under a Hann window."""
     window = np.hanning(y.shape[0])[:, None] * np.hanning(y.shape[1])[None, :]
     return np.fft.fft2((y - y.mean()) * window)
-
-
-def flatness(network: Generator, crops: PhotoCrops) -> dict[str, float]:
-    """Return L1 at moved weights over L1 at w: along the gradient, and at random."""
-    network = copy.deepcopy(network).requires_grad_(True)
-    batch = Batch.of(crops.draw("flatness", 0, 8), torch.device("cpu"))
-    parameters = list(network.parameters())
-
-    def loss() -> Tensor:
-        return per_sample_l1(network(batch.lr), batch.hr).mean()
-
-    def rise(moves: Sequence[Tensor]) -> float:
-        copies = [p.detach().clone() for p in parameters]
-        with torch.no_grad():
-            torch._foreach_add_(parameters, list(moves))
-            moved = loss().item()
-            torch._foreach_copy_(parameters, copies)
-        return moved / before.item()
-
-    before = loss()
-    gradients = torch.autograd.grad(before, parameters)
-    norm = torch.nn.utils.get_total_norm(gradients).item()
-    generator = torch.Generator().manual_seed(0)
-    weights = [p.detach() for p in parameters]
-    noises = [
-        [NOISE * w * torch.randn(w.shape, generator=generator) for w in weights] for _ in range(8)
-    ]
-    return {
-        "rise_ascent": rise([g * (FLATNESS_RHO / norm) for g in gradients]),
-        "rise_noise": float(np.mean([rise(noise) for noise in noises])),
-    }
 
 
 if __name__ == "__main__":

@@ -1,0 +1,318 @@
+"""Which choices of the training pay? Every study trains each of its arms once per seed.
+
+What is finished is a line of OUT/results.jsonl, and is not done again; a run that was stopped goes
+on. The adversarial studies start, for each seed, from the same generator, teacher and teacher's
+discriminator. Quality is that of the finished weights on folders of test photographs.
+
+python benchmarks/ablations.py photos --test Set5 Set14 --out runs/ablations
+python benchmarks/ablations.py photos --test Set5 Set14 --out runs/ablations --only branches
+python benchmarks/ablations.py photos --test Set5 Set14 --out runs/ablations --tables
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import random
+import shutil
+import statistics
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import torch
+from flatness import rises
+
+from export.pipeline import export_files
+from mfagan.architecture import MfaArchitecture
+from mfagan.checkpoint import load_network
+from mfagan.config import TrainConfig
+from mfagan.config_layers import resolve
+from mfagan.evaluation import restore
+from mfagan.generator import Generator
+from mfagan.photo_folders import split_photos
+from mfagan.photos import PhotoCrops
+from mfagan.quality.measures import Measures, mean
+from mfagan.quality.truths import Truths
+from mfagan.stages import Batch, Stage
+from mfagan.training import train
+
+Layer = dict[str, dict[str, Any]]
+CPU = torch.device("cpu")
+NETWORK = "mfa_x4_w24_c4-4_s1-0"
+"""67,968 parameters."""
+BASE: Layer = {
+    "data": {"patch": 24, "batch": 8},
+    "network": {
+        "architecture": NETWORK,
+        "teacher": "rrdb_x4_w32_b4_g16",
+        "teacher_discriminator": "patchgan_n3_f16",
+    },
+    "schedule": {
+        "teacher_steps": 4000,
+        "teacher_gan_steps": 1000,
+        "pixel_steps": 4000,
+        "gan_steps": 2000,
+        "teacher_lr": 1e-3,
+        "pixel_lr": 2e-3,
+        "gan_lr": 5e-4,
+        "ema": 0.995,
+        "validate_every": 10**6,
+        "save_every": 500,
+    },
+    "loss": {"adversarial_weight": 0.05},
+    "optimizer": {"generator_optimizer": "adam", "consistency_start": 0},
+}
+SUPERNET: Layer = {
+    "network": {"architecture": "supernet", "widths": (16, 24, 32), "modules": (2, 3)},
+    "schedule": {"gan_steps": 0},
+}
+PIXEL: Layer = {"schedule": {"gan_steps": 0}}
+MEMBERS = 6
+"""Of a supernet that are judged: the largest, the smallest and some of chance."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """Arms that differ in one thing.
+
+    Attributes:
+        stage: that is trained and judged.
+        base: what all arms share.
+        arms: what each changes, by name.
+        flatness: judge how the loss rises around the weights and what int8 costs, too.
+    """
+
+    stage: str
+    base: Layer = field(default_factory=dict)
+    arms: Mapping[str, Layer]
+    flatness: bool = False
+
+
+def _loss(**values: float) -> Layer:
+    return {"loss": values}
+
+
+def _method(name: str, **options: Any) -> Layer:
+    return {"optimizer": {"generator_optimizer": name, **options}}
+
+
+STUDIES = {
+    "discriminator": Study(
+        stage="gan",
+        base={"network": {"teacher_discriminator": "none"}},
+        arms={
+            "PatchGAN, 0.18 M": {},
+            "VGG, ESRGAN's at a quarter of its features": {
+                "network": {"discriminator": "vgg_s96_f16"}
+            },
+        },
+    ),
+    "distillation": Study(
+        stage="gan",
+        arms={
+            "none": {"network": {"teacher": "none", "teacher_discriminator": "none"}},
+            "G": {"network": {"teacher_discriminator": "none"}},
+            "D": _loss(output_weight=0, feature_weight=0),
+            "both": {},
+        },
+    ),
+    "re-parameterisation": Study(
+        stage="pixel",
+        base=PIXEL,
+        arms={"on": {}, "off": {"network": {"reparameterize": 0}}},
+    ),
+    "sampling": Study(
+        stage="pixel",
+        base=SUPERNET,
+        arms={
+            "sandwich": {},
+            "sandwich, no in-place distillation": _loss(inplace_weight=0),
+            "uniform": _loss(inplace_weight=0),
+        },
+    ),
+    "branches": Study(
+        stage="pixel",
+        base=PIXEL,
+        arms={
+            name: {"network": {"architecture": f"mfa_x4_w24_c4-4_s{s}-{s}"}}
+            for s, name in enumerate(("none", "half", "quarter"))
+        },
+    ),
+    "sharpness": Study(
+        stage="gan",
+        flatness=True,
+        arms={
+            "adam": {},
+            "adam, twice the steps": {"schedule": {"gan_steps": 4000}},
+            "wsam": _method("wsam"),
+            "sam": _method("sam"),
+            "esam": _method("esam"),
+            "mesa": _method("mesa"),
+            "rwp": _method("rwp"),
+            "arwp": _method("arwp"),
+            "marwp": _method("marwp"),
+        },
+    ),
+}
+
+
+def main() -> None:
+    """Train what is not done yet, or print the tables."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("photos", type=Path)
+    parser.add_argument("--test", type=Path, nargs="+", required=True, help="HR photographs")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--only", nargs="+", choices=tuple(STUDIES), default=tuple(STUDIES))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--tables", action="store_true", help="print what is done, train nothing")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    if not arguments.tables:
+        for seed in range(arguments.seeds):  # all studies with one seed before the next
+            for name in arguments.only:
+                for arm in STUDIES[name].arms:
+                    if (name, arm, seed) not in finished(arguments.out):
+                        do(arguments, name, arm, seed)
+    for name in arguments.only:
+        print(table(name, finished(arguments.out)))
+
+
+def finished(out: Path) -> dict[tuple[str, str, int], dict[str, float]]:
+    """Return the figures of every finished run."""
+    file = out / "results.jsonl"
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    rows = map(json.loads, lines)
+    return {(row["study"], row["arm"], row["seed"]): row["figures"] for row in rows}
+
+
+def do(arguments: argparse.Namespace, name: str, arm: str, seed: int) -> None:
+    """Train one arm, judge it and note its figures."""
+    study = STUDIES[name]
+    shared: Layer = {"data": {"data": str(arguments.photos)}, "run": {"seed": seed}}
+    start = started(arguments.out, seed, shared) if study.stage == "gan" else {}
+    config = resolve(BASE, start, study.base, study.arms[arm], shared)
+    folder = arguments.out / f"{name}-{list(study.arms).index(arm)}-{seed}"
+    with uniform_sampling() if arm == "uniform" else contextlib.nullcontext():
+        train(config, folder, device=CPU)
+    weights = folder / f"{study.stage}.safetensors"
+    figures = judged(weights, arguments.test)
+    if study.flatness:
+        figures |= flat(weights, config) | int8(weights, arguments)
+    row = {"study": name, "arm": arm, "seed": seed, "figures": figures}
+    with (arguments.out / "results.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row) + "\n")
+    print(json.dumps(row), flush=True)
+    shutil.rmtree(folder)
+
+
+def started(out: Path, seed: int, shared: Layer) -> Layer:
+    """Return what the adversarial runs of a seed start from, trained when it is not there."""
+    folder = out / f"start-{seed}"
+    if not (folder / "summary.json").is_file():
+        train(resolve(BASE, {"schedule": {"gan_steps": 1}}, shared), folder, device=CPU)
+    return {
+        "network": {
+            "start": str(folder / "pixel.safetensors"),
+            "teacher": str(folder / "teacher-gan.safetensors"),
+            "teacher_discriminator": str(folder / "teacher-gan-discriminator.safetensors"),
+        },
+        "schedule": {"pixel_steps": 0},
+    }
+
+
+@contextlib.contextmanager
+def uniform_sampling() -> Iterator[None]:
+    """Draw three members of chance at every step, in place of the sandwich."""
+
+    def subnets(self: Stage, step: int) -> list[MfaArchitecture | None]:
+        rng = random.Random(f"uniform/{self.name}/{step}")
+        return [self.generator.space.sample(rng) for _ in range(3)]
+
+    with mock.patch.object(Stage, "subnets", subnets):
+        yield
+
+
+def judged(weights: Path, tests: list[Path]) -> dict[str, float]:
+    """Return the measures of a network, or the PSNR of some members of a supernet."""
+    network, _ = load_network(weights)
+    space = getattr(network, "space", None)
+    if space is None:
+        return _measured(network, None, tests, ("psnr", "niqe", "spectrum"))
+    rng = random.Random(0)
+    chance = [space.sample(rng) for _ in range(MEMBERS - 2)]
+    found: dict[str, float] = {}
+    for name, members in {
+        "largest": [space.largest],
+        "smallest": [space.smallest],
+        "others": chance,
+    }.items():
+        rows = [_measured(network, member, tests, ("psnr",)) for member in members]
+        found |= {f"{name}_{key}": value for key, value in mean(rows).items()}
+    return found
+
+
+def _measured(
+    network: Any, member: MfaArchitecture | None, tests: list[Path], chosen: tuple[str, ...]
+) -> dict[str, float]:
+    """Return mean measures by test folder."""
+    found = {}
+    for test in tests:
+        measurer = Measures(chosen=chosen, crop=4).prepare()
+        rows = [
+            measurer.compare(restore(network, truth.lr, member), truth.image)
+            for truth in Truths(test, 4)
+        ]
+        found |= {f"{test.name}_{key}": value for key, value in mean(rows).items()}
+    return found
+
+
+def flat(weights: Path, config: TrainConfig) -> dict[str, float]:
+    """Return how the loss rises around the weights, on crops of photographs kept aside."""
+    network, _ = load_network(weights)
+    assert isinstance(network, Generator)
+    split = split_photos(Path(config.data.data))
+    crops = PhotoCrops(split.validation, scale=4, patch=24, batch=8, seed=0)
+    return rises(network, Batch.of(crops.draw("flatness", 0, 8), CPU))
+
+
+def int8(weights: Path, arguments: argparse.Namespace) -> dict[str, float]:
+    """Return what int8 costs on every test folder, dB."""
+    found = {}
+    for test in arguments.test:
+        with tempfile.TemporaryDirectory() as out:
+            made = export_files(
+                weights, out, ("fp32", "int8"), arguments.photos, test, threads=arguments.threads
+            )
+        found[f"{test.name}_int8_loss"] = made.files[1].loss or 0.0
+    return found
+
+
+def table(name: str, done: Mapping[tuple[str, str, int], dict[str, float]]) -> str:
+    """Return a study's table in Markdown: mean and, of several seeds, standard deviation."""
+    arms = {
+        arm: [figures for (study, its, _), figures in done.items() if (study, its) == (name, arm)]
+        for arm in STUDIES[name].arms
+    }
+    keys = list(dict.fromkeys(key for rows in arms.values() for row in rows for key in row))
+    lines = [f"### {name}", "| | " + " | ".join((*keys, "seeds")) + " |"]
+    lines.append("|---|" + "---|" * (len(keys) + 1))
+    for arm, rows in arms.items():
+        cells = []
+        for key in keys:
+            values = [row[key] for row in rows if key in row]
+            spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
+            cells.append(f"{statistics.fmean(values):.3f}{spread}" if values else "-")
+        lines.append(f"| {arm} | " + " | ".join((*cells, str(len(rows)))) + " |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()

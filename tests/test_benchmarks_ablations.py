@@ -1,0 +1,122 @@
+"""The ablations: every study runs, what is done is not done again, tables hold the figures."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mfagan.images import write_image
+from mfagan.stages import Batch
+
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+STEPS = ("teacher_steps", "teacher_gan_steps", "pixel_steps", "gan_steps")
+
+
+@pytest.fixture
+def ablations(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import ablations
+
+    base = {table: dict(values) for table, values in ablations.BASE.items()}
+    base["data"] |= {"patch": 8, "batch": 1}
+    base["network"] |= {"architecture": "mfa_x4_w4_c1_s0", "teacher": "rrdb_x4_w4_b1_g2"}
+    base["network"] |= {
+        "teacher_discriminator": "patchgan_n3_f2",
+        "discriminator": "patchgan_n3_f2",
+    }
+    base["schedule"] |= dict.fromkeys(STEPS, 1)
+    monkeypatch.setattr(ablations, "BASE", base)
+    small = {"architecture": "supernet", "widths": (4, 6), "modules": (1, 2), "convolutions": (1,)}
+    monkeypatch.setitem(ablations.SUPERNET, "network", small)
+    return ablations
+
+
+@pytest.fixture
+def folders(tmp_path):
+    rng = np.random.default_rng(0)
+    for folder, count in (("photos", 4), ("test", 1)):
+        for k in range(count):
+            coarse = rng.integers(0, 256, (14, 12, 3), dtype=np.uint8)
+            write_image(tmp_path / folder / f"{k}.png", coarse.repeat(8, 0).repeat(8, 1))
+    return tmp_path
+
+
+def run(ablations, monkeypatch, folders, *words):
+    paths = [folders / "photos", "--test", folders / "test", "--out", folders / "out"]
+    monkeypatch.setattr(sys, "argv", ["ablations.py", *map(str, paths), *words])
+    ablations.main()
+
+
+def test_what_is_done_is_not_done_again(ablations, folders, monkeypatch, capsys):
+    words = ("--only", "distillation", "sampling", "--seeds", "1")
+    run(ablations, monkeypatch, folders, *words)
+    first = capsys.readouterr().out
+    lines = (folders / "out" / "results.jsonl").read_text()
+    rows = [json.loads(line) for line in lines.splitlines()]
+    assert [(row["study"], row["arm"]) for row in rows] == [
+        *(("distillation", arm) for arm in ("none", "G", "D", "both")),
+        ("sampling", "sandwich"),
+        ("sampling", "sandwich, no in-place distillation"),
+        ("sampling", "uniform"),
+    ]
+    assert len({row["figures"].get("test_psnr_y_crop4") for row in rows[:4]}) > 1
+    assert rows[-1]["figures"].keys() == {
+        f"{member}_test_psnr_{channels}_crop4"
+        for member in ("largest", "smallest", "others")
+        for channels in ("y", "rgb")
+    }
+    assert [p.name for p in (folders / "out").iterdir() if p.is_dir()] == ["start-0"]
+    monkeypatch.setattr(ablations, "train", None)
+    run(ablations, monkeypatch, folders, *words)
+    assert (folders / "out" / "results.jsonl").read_text() == lines
+    again = capsys.readouterr().out
+    assert again in first
+    value = rows[0]["figures"]["test_psnr_y_crop4"]
+    assert f"| none | {value:.3f} |" in again
+
+
+def test_flatness_and_int8_of_the_sharpness_study(ablations, folders, monkeypatch, capsys):
+    arms = {name: ablations.STUDIES["sharpness"].arms[name] for name in ("adam", "marwp")}
+    study = ablations.Study(stage="gan", flatness=True, arms=arms)
+    monkeypatch.setitem(ablations.STUDIES, "sharpness", study)
+    run(ablations, monkeypatch, folders, "--only", "sharpness", "--seeds", "1")
+    assert "| marwp |" in capsys.readouterr().out
+    (figures, other) = ablations.finished(folders / "out").values()
+    for row in (figures, other):
+        assert row["rise_ascent"] > 1
+        assert 0.5 < row["rise_filters"] < 2
+        assert abs(row["test_int8_loss"]) < 20
+    assert figures != other
+
+
+def test_spread_is_over_the_seeds(ablations):
+    done = {("branches", "none", seed): {"a": value} for seed, value in enumerate((1.0, 2.0, 4.5))}
+    lines = ablations.table("branches", done).splitlines()
+    assert lines[3] == "| none | 2.500 ± 1.803 | 3 |"
+    assert lines[4] == "| half | - | 0 |"
+
+
+def test_filter_wise_directions_have_the_length_of_their_filters(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import flatness
+
+    torch.manual_seed(0)
+    weight = torch.randn(5, 4, 3, 3) * torch.arange(1, 6)[:, None, None, None]
+    moves = flatness._filter_wise(weight, torch.randn_like(weight))
+    lengths = moves.flatten(1).norm(dim=1) / weight.flatten(1).norm(dim=1)
+    torch.testing.assert_close(lengths, torch.full((5,), flatness.FILTERS))
+    assert not flatness._filter_wise(weight[:, 0, 0, 0], weight[:, 0, 0, 0]).any()
+    from mfagan.architecture import parse
+    from mfagan.checkpoint import build_network
+
+    network = build_network(parse("mfa_x4_w4_c1_s0"))
+    batch = Batch(lr=torch.rand(2, 3, 8, 8), hr=torch.rand(2, 3, 32, 32))
+    before = [p.clone() for p in network.parameters()]
+    found = flatness.rises(network, batch)
+    assert found["rise_ascent"] > 1
+    assert all(torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True))
+    monkeypatch.setattr(flatness, "FILTERS", 0.0)
+    assert flatness.rises(network, batch)["rise_filters"] == 1
