@@ -114,7 +114,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
     def show(truth: Truth, images: Sequence[Image]) -> None:
         if out is not None and len(images) == 2:
-            path = out / "pictures" / f"{truth.name}.png"
+            path = out / "pictures" / truth.picture
             write_image(path, side_by_side(truth.image, images, names))
             written.append(path)
         progress.update(truth.name)

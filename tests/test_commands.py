@@ -14,6 +14,7 @@ MODULES = {
     "mfagan-latency": "latency.cli",
     "mfagan-upscale": "mfagan.upscale_cli",
     "mfagan-data": "mfagan.data_cli",
+    "mfagan-evaluate": "mfagan.evaluate_cli",
 }
 
 

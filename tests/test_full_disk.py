@@ -15,6 +15,7 @@ from failing_disk import contents, failing_disk, largest_file
 
 import export.cli
 import latency.cli
+import mfagan.evaluate_cli
 import mfagan.upscale_cli
 import nas.cli
 from latency.measurement import read_measurements
@@ -52,6 +53,7 @@ MAINS = {
     "upscale": mfagan.upscale_cli.main,
     "export": export.cli.main,
     "search": nas.cli.main,
+    "evaluate": mfagan.evaluate_cli.main,
     "latency": latency.cli.main,
 }
 COMMANDS = {
@@ -60,6 +62,7 @@ COMMANDS = {
     "an export": "export {root}/model.safetensors --out {out}",
     "a search": "search --supernet {root}/supernet.safetensors --data {root}/photos --trials 5 "
     "--target snapdragon-865/gpu --input 64x64 --budget-ms 4 --out {out}/search",
+    "an evaluation": "evaluate {root}/model.safetensors bicubic --truth {root}/photos --out {out}",
     "a measurement": "latency profile {root}/onnx/" + MODEL + "_fp32.onnx --runs 1 --warmup 1 "
     "--input 16x16 --out {out}/host.jsonl",
 }

@@ -10,6 +10,7 @@ from failing_disk import contents
 import export.cli
 import latency.cli
 import mfagan.data_cli
+import mfagan.evaluate_cli
 import mfagan.train_cli
 import mfagan.upscale_cli
 import nas.cli
@@ -21,6 +22,7 @@ MAINS = {
     "search": nas.cli.main,
     "export": export.cli.main,
     "upscale": mfagan.upscale_cli.main,
+    "evaluate": mfagan.evaluate_cli.main,
     "latency": latency.cli.main,
     "data": mfagan.data_cli.main,
     "demo": nas.demo.main,
@@ -30,6 +32,7 @@ SEARCH = (
     "search --supernet supernet.safetensors --data photos --target snapdragon-865/gpu "
     "--input 64x64 --trials 5 "
 )
+EVALUATE = "evaluate --truth photos "
 UPSCALE = "upscale photos/0.png out/a.png --model "
 PREDICT = "latency predict "
 GRAMMAR = "is not an architecture; the grammar is"
@@ -253,6 +256,31 @@ CASES = [
     (UPSCALE + "model.safetensors --tile 0", "at least 1 is needed"),
     (UPSCALE + "model.safetensors --tile big", "at least 1 is needed"),
     (UPSCALE + "model.safetensors --tiel 4", "did you mean '--tile'"),
+    # mfagan-evaluate
+    ("evaluate model.safetensors", "required: --truth"),
+    ("evaluate bicubic --truth missing", "'missing' is not a folder"),
+    ("evaluate bicubic --truth nothing", "'nothing' holds no image"),
+    ("evaluate bicubic --truth broken", "'broken/1.png' .*truncated"),
+    (EVALUATE, "'large-gan' .*does not exist"),
+    (EVALUATE + "lareg", "did you mean 'large'"),
+    (EVALUATE + "missing.safetensors", "the model 'missing.safetensors'"),
+    (EVALUATE + "truncated.safetensors", "'truncated.safetensors' is not a weights file"),
+    (EVALUATE + "discriminator.safetensors", "holds a discriminator"),
+    (EVALUATE + "bicubic bicubic", "'bicubic' is compared with itself"),
+    (EVALUATE + "bicubic one model.safetensors", "at most two results .* got 3"),
+    (EVALUATE + "one", "2 of 3 photographs .* 'photos/1.png' has no result 'one/1.*' or"),
+    (EVALUATE + "nothing", "'nothing' holds no image"),
+    (EVALUATE + "bicubic --lr one", "2 of 3 photographs .* 'photos/1.png' has no LR image"),
+    (EVALUATE + "bicubic --lr photos", "'photos/0.png' is 96x96, but 1/4 of"),
+    (EVALUATE + "bicubic --measures psnr,nique", "did you mean 'niqe'"),
+    (EVALUATE + "bicubic --measures lpips_alex", "lpips_alex needs --lpips-weights"),
+    (EVALUATE + "bicubic --measures lpips_vgg --lpips-weights one", "lpips_vgg needs vgg16-.*pth"),
+    (EVALUATE + "bicubic --architecture mfa_x4_w4_c1_s0", "no model is given"),
+    (EVALUATE + "bicubic --crop 48", "'0.png' of bicubic: .*too small for a crop of 48"),
+    (EVALUATE + "bicubic --crop -1", "at least 0 is needed"),
+    (EVALUATE + "bicubic --scale 5", "2, 3, 4"),
+    (EVALUATE + "bicubic --luma Y", "rgb.*matlab"),
+    (EVALUATE + "model.safetensors --scale 2", "'model.safetensors' enlarges 4x, not 2x"),
     # mfagan-latency
     ("latency", "required: COMMAND"),
     ("latency predcit x", "did you mean 'predict'"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,10 +30,12 @@ class Truth:
         image: (H, W, 3) uint8 RGB, H and W multiples of the scale.
         lr: the small image, (H / scale, W / scale, 3) uint8 RGB.
         grey: the file holds no colour.
+        picture: a path for a PNG file of it, unlike those of the others.
     """
 
     index: int
     name: str
+    picture: str
     image: Image
     lr: Image
     grey: bool
@@ -71,7 +74,10 @@ class Truths:
         Raises:
             ValueError: a file is damaged, or an LR image has another size than its photograph has.
         """
+        names = Counter(file.relative_to(self.folder).with_suffix(".png") for file in self.files)
         for index, file in enumerate(self.files):
+            name = file.relative_to(self.folder)
+            plain = name.with_suffix(".png")
             picture = read_picture(file)
             image = np.ascontiguousarray(
                 crop_to_multiple(reduce_to_8_bits(picture.pixels), self.scale)
@@ -80,7 +86,8 @@ class Truths:
                 raise ValueError(f"'{file}' is smaller than one LR pixel")
             yield Truth(
                 index=index,
-                name=str(file.relative_to(self.folder)),
+                name=str(name),
+                picture=str(plain if names[plain] == 1 else name.with_name(f"{name.name}.png")),
                 image=image,
                 lr=self._lr(index, file, image),
                 grey=picture.grey,
