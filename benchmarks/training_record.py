@@ -27,7 +27,7 @@ UNSHARED = ("seconds", "cpu_seconds", "data_seconds")
 def main(out: Path, name: str, runs: list[Path]) -> None:
     """Write `NAME-1.toml`, `NAME-1.jsonl` and so on, one pair per run."""
     for number, run in enumerate(runs, start=1):
-        values = last_parts(to_values(stored_config(run / "config.toml")))
+        values = last_parts(to_values(stored_config(run)))
         write_text(out / f"{name}-{number}.toml", to_toml(resolve(values)))
         lines = [json.dumps(line) for line in curve(read_metrics(run / "metrics.jsonl"))]
         write_text(out / f"{name}-{number}.jsonl", "\n".join(lines) + "\n")
