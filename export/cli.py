@@ -102,8 +102,7 @@ def _export(arguments: argparse.Namespace) -> int:
     weights = resolve_model(arguments.weights)
     if weights.suffix == ".onnx":
         raise ValueError(
-            f"'{weights}' is exported already; give the .safetensors file that it was "
-            "made from"
+            f"'{weights}' is exported already; give the .safetensors file that it was made from"
         )
     check_writable_folder(arguments.out)  # the work comes first, and would be lost
     for text in _odd(arguments):
