@@ -45,7 +45,7 @@ def side_by_side(truth: Image, images: Sequence[Image], names: Sequence[str]) ->
     change = np.abs(first[part].astype(np.int16) - second[part]) * GAIN
     panels = [truth[part], first[part], second[part], np.minimum(change, 255).astype(np.uint8)]
     titles = ["ground truth", *names, f"difference x{GAIN}"]
-    cells = [_titled(_enlarged(panel), text) for panel, text in zip(panels, titles, strict=True)]
+    cells = [titled(_enlarged(panel), text) for panel, text in zip(panels, titles, strict=True)]
     gap = np.full((cells[0].shape[0], _GAP, 3), 255, np.uint8)
     return np.concatenate([cell for pair in cells for cell in (gap, pair)][1:], axis=1)
 
@@ -66,7 +66,7 @@ def _enlarged(image: Image) -> Image:
     return image.repeat(ENLARGED, 0).repeat(ENLARGED, 1)
 
 
-def _titled(image: Image, text: str) -> Image:
+def titled(image: Image, text: str) -> Image:
     """Return an image with a line of text above it, cut to its width."""
     import PIL.Image
     from PIL import ImageDraw, ImageFont
