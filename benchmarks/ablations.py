@@ -28,18 +28,22 @@ import torch
 from flatness import rises
 
 from export.pipeline import export_files
+from latency.files import write_text
 from mfagan.architecture import MfaArchitecture
 from mfagan.checkpoint import load_network
 from mfagan.config import TrainConfig
 from mfagan.config_layers import resolve
 from mfagan.evaluation import restore
 from mfagan.generator import Generator
+from mfagan.model import load
 from mfagan.photo_folders import split_photos
 from mfagan.photos import PhotoCrops
+from mfagan.quality.fidelity import psnr_y
 from mfagan.quality.measures import Measures, mean
 from mfagan.quality.truths import Truths
 from mfagan.stages import Batch, Stage
 from mfagan.training import train
+from mfagan.upscaling import upscale
 
 Layer = dict[str, dict[str, Any]]
 CPU = torch.device("cpu")
@@ -176,6 +180,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     if not arguments.tables:
+        check_settings(arguments)
         for seed in range(arguments.seeds):  # all studies with one seed before the next
             for name in arguments.only:
                 for arm in STUDIES[name].arms:
@@ -188,9 +193,35 @@ def main() -> None:
 def finished(out: Path) -> dict[tuple[str, str, int], dict[str, float]]:
     """Return the figures of every finished run."""
     file = out / "results.jsonl"
-    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
-    rows = map(json.loads, lines)
+    text = file.read_text(encoding="utf-8") if file.is_file() else ""
+    # A killed process may leave a part of a line at the end, which counts for nothing.
+    rows = map(json.loads, text[: text.rfind("\n") + 1].splitlines())
     return {(row["study"], row["arm"], row["seed"]): row["figures"] for row in rows}
+
+
+def note(out: Path, row: Mapping[str, Any]) -> None:
+    """Add a line to the finished runs."""
+    file = out / "results.jsonl"
+    text = file.read_text(encoding="utf-8") if file.is_file() else ""
+    write_text(file, text[: text.rfind("\n") + 1] + json.dumps(row) + "\n")
+
+
+def check_settings(arguments: argparse.Namespace) -> None:
+    """Refuse to add to results of other settings, photographs or tests.
+
+    Raises:
+        ValueError: the folder holds such ones.
+    """
+    settings = {
+        "base": BASE,
+        "studies": {name: [study.base, study.arms] for name, study in STUDIES.items()},
+        "photos": arguments.photos.name,
+        "tests": [test.name for test in arguments.test],
+    }
+    file, text = arguments.out / "settings.json", json.dumps(settings, indent=2) + "\n"
+    if file.is_file() and file.read_text(encoding="utf-8") != text:
+        raise ValueError(f"'{arguments.out}' holds results of other settings; give another folder")
+    write_text(file, text)
 
 
 def do(arguments: argparse.Namespace, name: str, arm: str, seed: int) -> None:
@@ -207,8 +238,7 @@ def do(arguments: argparse.Namespace, name: str, arm: str, seed: int) -> None:
     if study.flatness:
         figures |= flat(weights, config) | int8(weights, arguments)
     row = {"study": name, "arm": arm, "seed": seed, "figures": figures}
-    with (arguments.out / "results.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\n")
+    note(arguments.out, row)
     print(json.dumps(row), flush=True)
     shutil.rmtree(folder)
 
@@ -279,19 +309,26 @@ def flat(weights: Path, config: TrainConfig) -> dict[str, float]:
     network, _ = load_network(weights)
     assert isinstance(network, Generator)
     split = split_photos(Path(config.data.data))
-    crops = PhotoCrops(split.validation, scale=4, patch=24, batch=8, seed=0)
-    return rises(network, Batch.of(crops.draw("flatness", 0, 8), CPU))
+    crops = PhotoCrops(split.validation, scale=4, patch=24, batch=64, seed=0)
+    return rises(network, Batch.of(crops.draw("flatness", 0, 1), CPU))
 
 
 def int8(weights: Path, arguments: argparse.Namespace) -> dict[str, float]:
-    """Return what int8 costs on every test folder, dB."""
+    """Return what int8 costs on every test folder, dB, and how near it is to fp32 itself, dB."""
     found = {}
-    for test in arguments.test:
-        with tempfile.TemporaryDirectory() as out:
-            made = export_files(
-                weights, out, ("fp32", "int8"), arguments.photos, test, threads=arguments.threads
-            )
-        found[f"{test.name}_int8_loss"] = made.files[1].loss or 0.0
+    threads = arguments.threads
+    with tempfile.TemporaryDirectory() as out:
+        made = export_files(
+            weights, out, ("fp32", "int8"), arguments.photos, arguments.test[0], threads=threads
+        )
+        models = [load(file.path, threads=threads) for file in made.files]
+        for test in arguments.test:
+            rows = []
+            for truth in Truths(test, 4):
+                fp32, small = (upscale(truth.lr, model) for model in models)
+                loss = psnr_y(fp32, truth.image, 4) - psnr_y(small, truth.image, 4)
+                rows.append({"int8_loss": loss, "int8_to_fp32": psnr_y(small, fp32, 4)})
+            found |= {f"{test.name}_{key}": value for key, value in mean(rows).items()}
     return found
 
 

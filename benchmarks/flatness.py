@@ -16,7 +16,7 @@ ASCENT = 0.05
 """Length of the move along the gradient, a norm over all weights."""
 NOISE = 0.02
 """Of every weight: the standard deviation of the random moves."""
-FILTERS = 0.02
+FILTERS = 0.1
 """Of every filter's norm: the length of the moves along random filter-wise directions."""
 DIRECTIONS = 8
 
@@ -26,7 +26,7 @@ def rises(network: Generator, batch: Batch) -> dict[str, float]:
 
     A filter-wise direction (Li et al., NeurIPS 2018, section 4) is drawn from a normal distribution
     and scaled, filter by filter, to the filter's own norm, so that networks whose filters differ in
-    size can be compared.
+    size can be compared. `loss` is L1 at w; after an adversarial stage that is no minimum of L1.
     """
     network = copy.deepcopy(network).requires_grad_(True)
     parameters = list(network.parameters())
@@ -53,6 +53,7 @@ def rises(network: Generator, batch: Batch) -> dict[str, float]:
     noises = ([NOISE * w * d for w, d in zip(weights, draw, strict=True)] for draw in draws)
     filters = ([_filter_wise(w, d) for w, d in zip(weights, draw, strict=True)] for draw in draws)
     return {
+        "loss": before.item(),
         "rise_ascent": rise([g * (ASCENT / norm) for g in gradients]),
         "rise_noise": float(np.mean([rise(noise) for noise in noises])),
         "rise_filters": float(np.mean([rise(moves) for moves in filters])),

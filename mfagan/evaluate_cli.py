@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from latency.commandline import Parser, add_common_flags, natural_int, nearest, run
 from latency.files import check_parents, write_json, write_text
 from latency.progress import Progress
+from latency.terminal import warn
 from mfagan.quality.names import MEASURES, USUAL
 
 if TYPE_CHECKING:
@@ -97,18 +99,21 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from mfagan.quality.truths import Truths
 
     out: Path | None = arguments.out
+    texts = _texts(arguments)
     if out is not None:
-        check_parents(out / "results.json")
-    models = _models(arguments)
+        _check_out(out, arguments, texts)
+    models = _models(arguments, texts)
     scale = _scale(arguments.scale, models)
-    truths = Truths(arguments.truth, scale, arguments.lr)
-    compared = [models.get(text) or _without_model(text, truths) for text in _texts(arguments)]
     measures = Measures(
         chosen=arguments.measures,
         crop=scale if arguments.crop is None else arguments.crop,
         matlab=arguments.luma == "matlab",
         lpips_folder=arguments.lpips_weights,
     )
+    truths = Truths(arguments.truth, scale, arguments.lr, least=measures.least)
+    compared = _unlike([models.get(text) or _without_model(text, truths) for text in texts], texts)
+    for sentence in _without_effect(arguments, texts):
+        warn(PROGRAM, sentence)
     names = [subject.name for subject in compared]
     written: list[Path] = []
 
@@ -138,12 +143,55 @@ def _texts(arguments: argparse.Namespace) -> list[str]:
     texts: list[str] = arguments.subject or [DEFAULT_MODEL, BICUBIC]
     if len(texts) > 2:
         raise ValueError(f"at most two results can be compared, got {len(texts)}")
-    if len(set(texts)) < len(texts):
+    if len({text if text == BICUBIC else str(Path(text).resolve()) for text in texts}) < len(texts):
         raise ValueError(f"'{texts[0]}' is compared with itself")
     return texts
 
 
-def _models(arguments: argparse.Namespace) -> dict[str, Subject]:
+def _check_out(out: Path, arguments: argparse.Namespace, texts: Sequence[str]) -> None:
+    """Refuse a folder for results that is read as photographs, or cannot be written."""
+    check_parents(out / "results.json")
+    read = [arguments.truth, arguments.lr, *(Path(text) for text in texts if _is_folder(text))]
+    for folder in read:
+        if folder is not None and out.resolve().is_relative_to(folder.resolve()):
+            raise ValueError(
+                f"--out '{out}' lies inside '{folder}', where its pictures would be read as "
+                "photographs; give a folder elsewhere"
+            )
+
+
+def _is_folder(text: str) -> bool:
+    return text != BICUBIC and Path(text).is_dir()
+
+
+def _unlike(subjects: Sequence[Subject], texts: Sequence[str]) -> list[Subject]:
+    """Return the subjects under names that differ."""
+    from mfagan.quality.report import TRUTH
+
+    if len({TRUTH, *(subject.name for subject in subjects)}) > len(subjects):
+        return list(subjects)
+    return [
+        subject if text == BICUBIC else replace(subject, name=str(Path(text).resolve()))
+        for subject, text in zip(subjects, texts, strict=True)
+    ]
+
+
+def _without_effect(arguments: argparse.Namespace, texts: Sequence[str]) -> Iterator[str]:
+    """Yield what changes nothing, a sentence each."""
+    from mfagan.shipped import names
+
+    if arguments.lpips_weights and not any(m.startswith("lpips") for m in arguments.measures):
+        yield "--lpips-weights has no effect without --measures lpips_alex or lpips_vgg"
+    if arguments.lr and all(map(_is_folder, texts)):
+        yield "--lr has no effect: folders of results are compared, and nothing is enlarged"
+    if arguments.lr and arguments.luma == "matlab" and BICUBIC in texts:
+        yield "with --lr, bicubic enlarges RGB under --luma matlab too"
+    for text in texts:
+        if _is_folder(text) and text in names():
+            yield f"'{text}' is a folder here; it hides the shipped network of that name"
+
+
+def _models(arguments: argparse.Namespace, texts: Sequence[str]) -> dict[str, Subject]:
     """Return what is neither bicubic nor a folder, by what the user wrote."""
     from mfagan.quality import subjects
 
@@ -154,8 +202,8 @@ def _models(arguments: argparse.Namespace) -> dict[str, Subject]:
             threads=arguments.threads,
             device=arguments.device,
         )
-        for text in _texts(arguments)
-        if text != BICUBIC and not Path(text).is_dir()
+        for text in texts
+        if text != BICUBIC and not _is_folder(text)
     }
     if arguments.architecture is not None and not found:
         raise ValueError("--architecture is of a model, and no model is given")
@@ -167,7 +215,7 @@ def _without_model(text: str, truths: Truths) -> Subject:
 
     if text == BICUBIC:
         return subjects.bicubic(truths.scale)
-    return subjects.folder(Path(text), truths.files, truths.folder, truths.scale)
+    return subjects.folder(Path(text), truths)
 
 
 def _scale(chosen: int | None, models: Mapping[str, Subject]) -> int:

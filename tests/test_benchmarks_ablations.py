@@ -1,15 +1,19 @@
-"""The ablations: every study runs, what is done is not done again, tables hold the figures."""
+"""The ablations: what is done is not done again, every arm is one, tables hold the figures."""
 
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from mfagan.config_layers import resolve
+from mfagan.discriminator import parse_discriminator
 from mfagan.images import write_image
-from mfagan.stages import Batch
+from mfagan.space import SearchSpace
+from mfagan.stages import Batch, Stage
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 STEPS = ("teacher_steps", "teacher_gan_steps", "pixel_steps", "gan_steps")
@@ -78,6 +82,40 @@ def test_what_is_done_is_not_done_again(ablations, folders, monkeypatch, capsys)
     assert f"| none | {value:.3f} |" in again
 
 
+def test_half_a_line_is_dropped_and_other_settings_are_refused(ablations, folders, monkeypatch):
+    words = ("--only", "re-parameterisation", "--seeds", "1")
+    run(ablations, monkeypatch, folders, *words)
+    file = folders / "out" / "results.jsonl"
+    whole = file.read_text()
+    file.write_text(whole.splitlines()[0] + "\n" + whole.splitlines()[1][:30])
+    run(ablations, monkeypatch, folders, *words)
+    assert [json.loads(line)["arm"] for line in file.read_text().splitlines()] == ["on", "off"]
+    ablations.BASE["schedule"]["pixel_steps"] = 2
+    with pytest.raises(ValueError, match="results of other settings"):
+        run(ablations, monkeypatch, folders, *words)
+
+
+def test_every_arm_changes_something(ablations):
+    for name, study in ablations.STUDIES.items():
+        configs = [resolve(ablations.BASE, study.base, arm) for arm in study.arms.values()]
+        same = [(a, b) for k, a in enumerate(configs) for b in configs[:k] if a == b]
+        assert len(same) == (name == "sampling")  # uniform is drawn, not configured
+        kinds = {
+            (c.network.architecture, c.network.discriminator, c.schedule.gan_steps) for c in configs
+        }
+        assert all(parse_discriminator(kind[1]) for kind in kinds)
+
+
+def test_uniform_draws_are_no_sandwich(ablations):
+    space = SearchSpace(widths=(4, 6), modules=(1, 2), convolutions=(1, 2))
+    stage = SimpleNamespace(name="pixel", generator=SimpleNamespace(space=space))
+    with ablations.uniform_sampling():
+        draws = [Stage.subnets(stage, step) for step in range(20)]
+    assert all(len(draw) == 3 for draw in draws)
+    assert sum(draw[0] == space.largest for draw in draws) < 20
+    assert len({str(member) for draw in draws for member in draw}) > 5
+
+
 def test_flatness_and_int8_of_the_sharpness_study(ablations, folders, monkeypatch, capsys):
     arms = {name: ablations.STUDIES["sharpness"].arms[name] for name in ("adam", "marwp")}
     study = ablations.Study(stage="gan", flatness=True, arms=arms)
@@ -89,6 +127,7 @@ def test_flatness_and_int8_of_the_sharpness_study(ablations, folders, monkeypatc
         assert row["rise_ascent"] > 1
         assert 0.5 < row["rise_filters"] < 2
         assert abs(row["test_int8_loss"]) < 20
+        assert row["test_int8_to_fp32"] > 20
     assert figures != other
 
 

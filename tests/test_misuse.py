@@ -276,7 +276,12 @@ CASES = [
     (EVALUATE + "bicubic --measures lpips_alex", "lpips_alex needs --lpips-weights"),
     (EVALUATE + "bicubic --measures lpips_vgg --lpips-weights one", "lpips_vgg needs vgg16-.*pth"),
     (EVALUATE + "bicubic --architecture mfa_x4_w4_c1_s0", "no model is given"),
-    (EVALUATE + "bicubic --crop 48", "'0.png' of bicubic: .*too small for a crop of 48"),
+    (
+        EVALUATE + "bicubic --crop 48",
+        "3 of 3 photographs .*'photos/0.png' has 96x96 .*107x107 are needed",
+    ),
+    (EVALUATE + "bicubic --out photos/out", "--out 'photos/out' lies inside 'photos'"),
+    (EVALUATE + "photos ./photos", "'photos' is compared with itself"),
     (EVALUATE + "bicubic --crop -1", "at least 0 is needed"),
     (EVALUATE + "bicubic --scale 5", "2, 3, 4"),
     (EVALUATE + "bicubic --luma Y", "rgb.*matlab"),

@@ -17,10 +17,12 @@ if TYPE_CHECKING:
     Plane = NDArray[np.float64]
 
 BANDS = {"mid": (0.125, 0.25), "high": (0.25, math.inf)}
-FLAT_PATCH = 16
+FLAT_PATCH = 8
 """Side of the patches in which flatness is judged, pixels."""
 FLAT_DEVIATION = 2.0
 """A patch of ground truth with at most this standard deviation, in grey levels, is flat."""
+LEAST_FLAT = 8
+"""Of fewer flat patches nothing is said."""
 
 
 def spectrum(plane: Plane, truth: Plane) -> dict[str, float]:
@@ -35,7 +37,8 @@ def spectrum(plane: Plane, truth: Plane) -> dict[str, float]:
 
     Returns:
         `energy_mid` and `energy_high`, 1 for ground truth itself; `correlation_mid` and
-        `correlation_high`, from -1 to 1. NaN where a band of ground truth holds nothing.
+        `correlation_high`, from -1 to 1 and 0 without any detail. NaN where ground
+        truth has none.
 
     Raises:
         ValueError: the sizes differ.
@@ -52,25 +55,30 @@ def spectrum(plane: Plane, truth: Plane) -> dict[str, float]:
         product = float(np.vdot(a, b).real)
         found[f"energy_{name}"] = energy / reference if reference else math.nan
         both = math.sqrt(energy * reference)
-        found[f"correlation_{name}"] = product / both if both else math.nan
+        found[f"correlation_{name}"] = product / both if both else 0.0 if reference else math.nan
     return found
 
 
 def flat_deviation(plane: Plane, truth: Plane) -> float:
     """Return the standard deviation in ground truth's flat patches, relative to ground truth's.
 
-    Above 1 there is noise, or a pattern, where nothing is. The mean is over the patches' standard
-    deviations; patches of a single value count in neither.
+    Above 1 there is noise, or a pattern, where nothing is. A patch is flat when its neighbours are
+    flat too, for beside an edge it is ringing that one would measure. The mean is over the patches'
+    standard deviations; patches of a single value count in neither.
 
     Args:
         plane, truth: Y, (H, W), of one size.
 
     Returns:
-        NaN when no patch of ground truth is flat.
+        NaN when fewer than `LEAST_FLAT` patches of ground truth are flat.
     """
+    from scipy.ndimage import minimum_filter
+
     ours, theirs = _patches(plane), _patches(truth)
-    flat = (theirs > 0) & (theirs <= FLAT_DEVIATION)
-    return float(ours[flat].mean() / theirs[flat].mean()) if flat.any() else math.nan
+    flat = minimum_filter(theirs <= FLAT_DEVIATION, 3, mode="nearest") & (theirs > 0)
+    if flat.sum() < LEAST_FLAT:
+        return math.nan
+    return float(ours[flat].mean() / theirs[flat].mean())
 
 
 def _transform(plane: Plane) -> NDArray[np.complex128]:

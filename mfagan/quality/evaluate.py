@@ -40,9 +40,12 @@ def evaluate(
 
     Raises:
         FileNotFoundError, ValueError: a file cannot be read, is too small for a measure, or a
-            result is not as large as its photograph.
+            result is not as large as its photograph; two subjects have one name.
         FailureError: a model cannot be run.
     """
+    called = [subject.name for subject in subjects]
+    if len({TRUTH, *called}) <= len(called):
+        raise ValueError(f"subjects need different names, other than '{TRUTH}': {called}")
     measurer = measures.prepare()
     values: dict[str, list[dict[str, float]]] = {subject.name: [] for subject in subjects}
     alone, names, grey = list[dict[str, float]](), list[str](), list[str]()

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     Plane8 = NDArray[np.uint8]
 
+_LEAST = {"ssim": 11, "lpips_alex": 31, "lpips_vgg": 16}
+"""Pixels a side that a measure needs inside the crop."""
 LEAST_BLOCKS = 9
 """NIQE of fewer blocks is mostly chance."""
 
@@ -49,6 +51,11 @@ class Measures:
     crop: int
     matlab: bool = False
     lpips_folder: Path | None = None
+
+    @property
+    def least(self) -> int:
+        """Sides that an image must have, pixels."""
+        return 2 * self.crop + max(_LEAST.get(name, 1) for name in self.chosen)
 
     def prepare(self) -> Measurer:
         """Return what measures, its weights loaded."""
@@ -143,12 +150,22 @@ class Measurer:
 
 def mean(images: Iterable[Mapping[str, float]]) -> dict[str, float]:
     """Return the mean of each measure over the images that have it; NaN when none has."""
-    rows = list(images)
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    found = {}
-    for name in names:
-        values = [row[name] for row in rows if name in row and not math.isnan(row[name])]
-        found[name] = sum(values) / len(values) if values else math.nan
+    return {
+        name: sum(values) / len(values) if values else math.nan
+        for name, values in _by_name(images).items()
+    }
+
+
+def counts(images: Iterable[Mapping[str, float]]) -> dict[str, int]:
+    """Return how many images have each measure."""
+    return {name: len(values) for name, values in _by_name(images).items()}
+
+
+def _by_name(images: Iterable[Mapping[str, float]]) -> dict[str, list[float]]:
+    found: dict[str, list[float]] = {}
+    for row in images:
+        for name, value in row.items():
+            found.setdefault(name, []).extend([] if math.isnan(value) else [value])
     return found
 
 

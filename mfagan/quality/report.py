@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from latency.commandline import version
-from mfagan.quality.measures import mean
+from mfagan.quality.measures import counts, mean
 
 FORMAT = 1
 TRUTH = "ground truth"
@@ -36,10 +36,14 @@ class Evaluation:
         """Return the mean of each measure over the images that have it, by subject."""
         return {name: mean(rows) for name, rows in self.values.items()}
 
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Return how many images have each measure, by subject."""
+        return {name: counts(rows) for name, rows in self.values.items()}
+
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON; null stands for a measure that an image does not have.
 
-        Equal images have no finite PSNR, which is null as well.
+        Equal images have no finite PSNR: it is null too, but counted.
         """
         return {
             "format": FORMAT,
@@ -47,6 +51,7 @@ class Evaluation:
             "settings": dict(self.settings),
             "subjects": [dict(subject) for subject in self.subjects],
             "means": {name: _plain(row) for name, row in self.means().items()},
+            "counts": self.counts(),
             "images": {
                 image: {name: _plain(rows[k]) for name, rows in self.values.items()}
                 for k, image in enumerate(self.images)
@@ -66,16 +71,26 @@ class Evaluation:
         return text.getvalue()
 
     def table(self) -> str:
-        """Return the means, a line per measure and a column per subject."""
-        means = self.means()
+        """Return the means, a line per measure and a column per subject.
+
+        At the end of a line stands of how many images it is, if not of all.
+        """
+        means, found = self.means(), self.counts()
         measures = list(dict.fromkeys(name for row in means.values() for name in row))
         first = max(len(name) for name in measures)
         columns = [(name, max(len(name), 8)) for name in means]
         lines = [f"{'mean':{first}}  " + "  ".join(f"{name:>{width}}" for name, width in columns)]
         for measure in measures:
             cells = (f"{_shown(means[name].get(measure)):>{width}}" for name, width in columns)
-            lines.append(f"{measure:{first}}  " + "  ".join(cells))
+            line = f"{measure:{first}}  " + "  ".join(cells)
+            held = {row[measure] for row in found.values() if measure in row}
+            some = "" if held == {len(self.images)} else f"  ({_range(held)} of {len(self.images)})"
+            lines.append(line + some)
         return "\n".join(lines)
+
+
+def _range(numbers: set[int]) -> str:
+    return " to ".join(str(n) for n in sorted({min(numbers), max(numbers)}))
 
 
 def _plain(row: Mapping[str, float]) -> dict[str, float | None]:

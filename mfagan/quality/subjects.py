@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from latency.files import sha256
+from mfagan.bad_photos import collecting, refuse_bad
 from mfagan.paired import match_files
+from mfagan.photo_headers import read_header
 from mfagan.resize import downscale, upscale_bicubic
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mfagan.images import Image
+    from mfagan.quality.truths import Truths
 
 BICUBIC = "bicubic"
 
@@ -50,16 +53,26 @@ def bicubic(scale: int) -> Subject:
     return Subject(name=BICUBIC, image=lambda _, lr: upscale_bicubic(lr, scale), plane=plane)
 
 
-def folder(path: Path, photos: Sequence[Path], truth: Path, scale: int) -> Subject:
+def folder(path: Path, truths: Truths) -> Subject:
     """Return the images of a folder, which are named as the photographs.
 
     Raises:
         FileNotFoundError: the folder is missing or holds no image.
-        ValueError: a photograph has no image there, or more than one.
+        ValueError: a photograph has no image there, more than one, or one of another size.
     """
     from mfagan.images import read_image
 
-    files = match_files(photos, truth, path, scale, what="result")
+    files = match_files(truths.files, truths.folder, path, truths.scale, what="result")
+    bad: dict[Path, str] = {}
+    for index, file in enumerate(files):
+        with collecting(file, bad):
+            found, (height, width) = read_header(file), truths.size(index)
+            if (found.height, found.width) != (height, width):
+                raise ValueError(
+                    f"'{file}' is {found.width}x{found.height}, its photograph {width}x{height} in "
+                    "whole LR pixels"
+                )
+    refuse_bad(bad, len(files), "results")
     return Subject(
         name=path.name or str(path),
         image=lambda index, _: read_image(files[index]),
@@ -88,7 +101,7 @@ def model(
     file = resolve_model(text)
     network = load(file, architecture=architecture, threads=threads, device=device)
     return Subject(
-        name=text if str(file) != text else file.name,
+        name=file.name if file == Path(text) else text,
         image=lambda _, lr: upscale(lr, network),
         scale=network.scale,
         about={

@@ -62,8 +62,10 @@ def test_the_transform_by_its_definition():
 
 
 def test_a_flat_truth_has_no_spectrum():
-    found = spectrum(wave(0.2), np.full((SIDE, SIDE), 7.0))
-    assert all(np.isnan(value) for value in found.values())
+    flat = np.full((SIDE, SIDE), 7.0)
+    assert all(np.isnan(value) for value in spectrum(wave(0.2), flat).values())
+    truth = wave(0.2) + wave(0.4)
+    assert set(spectrum(flat, truth).values()) == {0.0}
 
 
 def test_noise_in_flat_places():
@@ -77,12 +79,25 @@ def test_noise_in_flat_places():
     assert flat_deviation(image, truth) == pytest.approx(3)
 
 
-def test_patches_of_one_value_and_truths_without_flat_patches_count_for_nothing():
-    truth = np.zeros((FLAT_PATCH, 2 * FLAT_PATCH + 5))
-    truth[::2, FLAT_PATCH : 2 * FLAT_PATCH] = 1.0
-    assert flat_deviation(truth + np.random.default_rng(0).normal(size=truth.shape) * 0, truth) == 1
-    assert np.isnan(flat_deviation(truth, np.zeros_like(truth)))
-    assert np.isnan(flat_deviation(truth, truth * 100))
+def test_patches_beside_an_edge_and_of_one_value_count_for_nothing():
+    patch = FLAT_PATCH
+    truth = np.zeros((5 * patch, 9 * patch + 3))
+    truth[::2, 4 * patch :] = 1.0  # flat, but for the first patches, which are of one value
+    truth[:, 8 * patch :] = wave(0.1, 90)[: 5 * patch, : patch + 3]
+    image = truth.copy()
+    image[:, : 4 * patch] += wave(0.2, 9)[: 5 * patch, : 4 * patch]
+    image[:, 7 * patch : 8 * patch] *= 50
+    assert flat_deviation(image, truth) == 1  # columns 4 to 6 are left
+    image[:, 4 * patch : 7 * patch] *= 2
+    assert flat_deviation(image, truth) == 2
+
+
+def test_too_few_flat_patches():
+    noise = np.random.default_rng(0).normal(0, 1, (3 * FLAT_PATCH, 3 * FLAT_PATCH))
+    assert flat_deviation(2 * noise, noise) == pytest.approx(2)
+    assert np.isnan(flat_deviation(noise, noise[:, : 2 * FLAT_PATCH]))
+    assert np.isnan(flat_deviation(noise, np.zeros_like(noise)))
+    assert np.isnan(flat_deviation(noise, 100 * noise))
 
 
 def test_sizes_that_differ():

@@ -149,7 +149,43 @@ def test_a_result_of_another_size_is_named(truth, tmp_path, capsys):
         write_image(tmp_path / "sr" / f"{name}.png", np.zeros(shape, np.uint8))
     status, _, shown = run(capsys, tmp_path / "sr", "--truth", truth)
     assert status == 2
-    assert "'sub/camera.png' of sr: it is 96x128, ground truth 100x128" in shown
+    assert "1 of 2 results cannot be used: '" in shown
+    assert "camera.png' is 96x128, its photograph 100x128 in whole LR pixels" in shown
+
+
+def test_two_models_of_one_name_are_told_apart(truth, weights, tmp_path, capsys):
+    other = tmp_path / "other" / weights.name
+    text = "mfa_x4_w6_c1_s0"
+    save_network(other, build_network(parse(text)), About(kind="generator", architecture=text))
+    found = results(capsys, weights, other, "--truth", truth, "--measures", "psnr")
+    assert list(found["means"]) == [str(weights), str(other)]
+    values = [row["psnr_y_crop4"] for row in found["means"].values()]
+    assert values[0] != values[1]
+    (tmp_path / "ground truth").mkdir()
+    for file in ("astronaut.png", "sub/camera.png"):
+        image = read_image(truth / file)
+        cut = [n - n % 4 for n in image.shape[:2]]
+        write_image(tmp_path / "ground truth" / file, image[: cut[0], : cut[1]])
+    found = results(capsys, tmp_path / "ground truth", "--truth", truth)
+    assert found["means"][str(tmp_path / "ground truth")]["ssim_y_crop4"] == pytest.approx(1)
+
+
+def test_options_without_effect_are_warned_of(truth, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("mfagan.shipped.names", lambda: ("large",))
+    monkeypatch.chdir(tmp_path)
+    for file in ("astronaut.png", "sub/camera.png"):
+        image = read_image(truth / file)
+        cut = [n - n % 4 for n in image.shape[:2]]
+        write_image(tmp_path / "large" / file, image[: cut[0], : cut[1]])
+        write_image(tmp_path / "lr" / file, downscale(image[: cut[0], : cut[1]], 4))
+    words = ("--truth", truth, "--lr", "lr", "--lpips-weights", "nowhere", "--measures", "psnr")
+    status, _, shown = run(capsys, "large", *words)
+    assert status == 0
+    assert "--lpips-weights has no effect" in shown
+    assert "--lr has no effect" in shown
+    assert "'large' is a folder here; it hides the shipped network" in shown
+    _, _, shown = run(capsys, "bicubic", *words, "--luma", "matlab")
+    assert "with --lr, bicubic enlarges RGB" in shown
 
 
 def test_the_picture_shows_where_they_differ():
@@ -175,6 +211,8 @@ def test_means_leave_out_what_an_image_does_not_have():
     found = Evaluation(settings={}, subjects=[], images=["x", "y", "z"], values={"s": rows})
     assert found.means() == {"s": {"a": math.inf, "b": 5.0}}
     assert found.to_json()["means"] == {"s": {"a": None, "b": 5.0}}
+    assert found.to_json()["counts"] == {"s": {"a": 3, "b": 1}}
+    assert found.table().splitlines()[2].endswith("5.0000  (1 of 3)")
     assert found.to_csv().splitlines()[1:] == [
         "s,x,1.0,",
         "s,y,3.0,5.0",
