@@ -1,9 +1,9 @@
 """Put a trained network, or an ONNX file made of it, among those that come with the package.
 
 python benchmarks/ship_weights.py large runs/large/pixel.safetensors --photographs 206 \
-    --description "the best PSNR" --figures large.json
+    --description "the best PSNR" --test Set5 Set14
 mfagan-export large --out exported
-python benchmarks/ship_weights.py large exported/mfa_x4_..._int8.onnx --kind int8
+python benchmarks/ship_weights.py large exported/mfa_x4_..._int8.onnx --kind int8 --test Set5 Set14
 
 The weights are rounded to half precision, so that all of them are small enough; of the paths in
 their configuration only the last part stays.
@@ -26,6 +26,7 @@ from typing import Any
 
 from latency.commandline import FailureError, Parser, add_common_flags, positive_int, run
 from latency.files import write_bytes, write_text
+from latency.progress import Progress
 from latency.terminal import warn
 from mfagan import shipped
 from mfagan.about import About
@@ -45,7 +46,6 @@ from mfagan.shipped import (
 PROGRAM = "ship_weights.py"
 HEAD = "# The weights that come with the package; benchmarks/ship_weights.py writes this list.\n"
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
-_FIGURE = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,7 +55,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("file", metavar="FILE", type=Path, help=".safetensors or .onnx")
     parser.add_argument("--kind", choices=KINDS, default=WEIGHTS, help="of the file")
     parser.add_argument(
-        "--figures", type=Path, metavar="JSON", help="what was measured: an object of numbers"
+        "--test",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="DIR",
+        help="HR photographs that the file is measured on as it is shipped; figures are kept "
+        "without it, of a file that is the same",
     )
     parser.add_argument("--description", metavar="LINE", help="kept when not given again")
     parser.add_argument(
@@ -72,7 +78,6 @@ def _ship(arguments: argparse.Namespace) -> int:
     if arguments.description is not None and not arguments.description.isprintable():
         raise ValueError("--description must be one line that can be printed")
     models = {each: shipped.shipped(each) for each in shipped.names()}
-    figures = {} if arguments.figures is None else read_figures(arguments.figures)
     told = {"description": arguments.description, "photographs": arguments.photographs}
     told = {key: value for key, value in told.items() if value is not None}
     if kind == WEIGHTS:
@@ -88,6 +93,7 @@ def _ship(arguments: argparse.Namespace) -> int:
             raise ValueError(f"'{name}' is not shipped yet: its {WEIGHTS} come first")
         load(arguments.file, device="cpu")  # its graph is compared with its metadata
         data = arguments.file.read_bytes()
+    figures = measured(data, arguments.file.suffix, arguments.test)
     digest = hashlib.sha256(data).hexdigest()
     file = ShippedFile(path=shipped.FOLDER / _file_name(name, kind), sha256=digest)
     model = _entry(models.get(name), {"name": name, **told}, kind, file, figures)
@@ -151,24 +157,43 @@ def last_parts(value: Any) -> Any:
     return PurePath(value).name if isinstance(value, str) and "/" in value else value
 
 
-def read_figures(file: Path) -> dict[str, float]:
-    """Return the figures of a JSON file, an object of finite numbers.
+def measured(data: bytes, suffix: str, tests: Sequence[Path]) -> dict[str, float]:
+    """Return the mean measures of a model file on folders of photographs.
+
+    Args:
+        data: the file, as it is shipped.
+        suffix: of its name.
+        tests: folders; the figures of `Set5` are named as `set5_psnr_y_crop4`.
 
     Raises:
-        OSError: it cannot be read.
-        ValueError: it holds something else.
+        FileNotFoundError, ValueError: a folder or a photograph cannot be used.
     """
-    figures = json.loads(file.read_text(encoding="utf-8"))
-    if not isinstance(figures, dict):
-        raise ValueError(f"'{file}' must hold a JSON object of numbers")
-    for name, value in figures.items():
-        if not _FIGURE.fullmatch(name) or _measured_on(name) != WEIGHTS:
-            raise ValueError(
-                f"'{name}' in '{file}' must be letters, digits, _ and -, with no precision at its "
-                "end, which --kind adds"
-            )
-        if type(value) not in (int, float) or not math.isfinite(value):
-            raise ValueError(f"'{name}' in '{file}' must be a finite number, got {value!r}")
+    from mfagan.quality.evaluate import evaluate
+    from mfagan.quality.measures import Measures
+    from mfagan.quality.subjects import model
+    from mfagan.quality.truths import Truths
+
+    figures = {}
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / f"shipped{suffix}"
+        file.write_bytes(data)
+        for test in tests:
+            subject = model(str(file))
+            truths = Truths(test, subject.scale or 4)
+            with Progress(test.name, len(truths)) as progress:
+                found = evaluate(
+                    [subject],
+                    truths,
+                    Measures(crop=truths.scale),
+                    lambda truth, _, progress=progress: progress.update(truth.name),
+                )
+            means = found.means()[subject.name]
+            name = test.resolve().name.lower()
+            figures |= {
+                f"{name}_{measure}": round(value, 4)
+                for measure, value in means.items()
+                if math.isfinite(value)
+            }
     return figures
 
 
