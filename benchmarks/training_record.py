@@ -5,8 +5,8 @@ python benchmarks/training_record.py docs/weights large runs/large-1 runs/large-
 
 from __future__ import annotations
 
+import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -41,4 +41,8 @@ def curve(metrics: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], [Path(run) for run in sys.argv[3:]])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out", type=Path)
+    parser.add_argument("name")
+    parser.add_argument("runs", type=Path, nargs="+")
+    main(**vars(parser.parse_args()))

@@ -58,7 +58,7 @@ def save_network(
             single precision.
 
     Raises:
-        ValueError: a weight is beyond half precision.
+        ValueError: a weight is beyond half precision, or not finite.
     """
     import torch
     from safetensors.torch import save
@@ -68,7 +68,7 @@ def save_network(
         tensors = {k: v.half() for k, v in tensors.items()}
         if not all(v.isfinite().all() for v in tensors.values()):
             largest = torch.finfo(torch.float16).max
-            raise ValueError(f"a weight is beyond {largest:g}, the most of half precision")
+            raise ValueError(f"a weight is not finite, or beyond half precision ({largest:g})")
     write_bytes(path, _sorted_header(save(tensors, about.to_metadata())))
 
 

@@ -13,7 +13,7 @@ from latency.commandline import Parser, add_common_flags, natural_int, nearest, 
 from latency.files import check_parents, write_json, write_text
 from latency.progress import Progress
 from latency.terminal import warn
-from mfagan.quality.names import MEASURES, USUAL
+from mfagan.quality.names import BICUBIC, MEASURES, USUAL
 
 if TYPE_CHECKING:
     from mfagan.images import Image
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from mfagan.quality.truths import Truth, Truths
 
 PROGRAM = "mfagan-evaluate"
-BICUBIC = "bicubic"
 SCALES = (2, 3, 4)
 
 

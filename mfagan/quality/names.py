@@ -1,7 +1,9 @@
-"""The measures that there are."""
+"""The measures that there are, and what needs no model."""
 
 from __future__ import annotations
 
+BICUBIC = "bicubic"
+"""MATLAB's enlargement, among what is evaluated."""
 MEASURES = {
     "psnr": "dB, on Y and on RGB",
     "ssim": "structural similarity, on Y and on RGB",

@@ -11,6 +11,7 @@ from latency.files import sha256
 from mfagan.bad_photos import collecting, refuse_bad
 from mfagan.paired import match_files
 from mfagan.photo_headers import read_header
+from mfagan.quality.names import BICUBIC
 from mfagan.resize import downscale, upscale_bicubic
 
 if TYPE_CHECKING:
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 
     from mfagan.images import Image
     from mfagan.quality.truths import Truths
-
-BICUBIC = "bicubic"
 
 
 @dataclass(frozen=True, kw_only=True)
