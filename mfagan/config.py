@@ -45,6 +45,12 @@ class DataConfig:
         "every crop, twice over (Real-ESRGAN)",
         choices=("bicubic", "real"),
     )
+    augmentation: str = option(
+        "turns",
+        "of crops: quarter turns and mirrors; or strong: from any corner, half of them reduced by "
+        "up to 2, channels in any order, too",
+        choices=("turns", "strong"),
+    )
     scale: int = option(4, "upscaling factor", choices=(2, 3, 4))
     patch: int = option(32, "LR pixels a side of a training crop", least=8, most=512)
     batch: int = option(16, "crops per step", least=1, most=4096)

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mfagan.photo_files import Photo
 from mfagan.resize import resize_matrix
 
 if TYPE_CHECKING:
     from mfagan.images import Image
-    from mfagan.photo_files import Photo
 
 _MARGIN = 4
 """LR pixels around a crop that are resized with it and cut off, so that it equals the whole."""
@@ -21,10 +21,26 @@ _DEGRADED_MARGIN = 32
 """HR pixels around a crop that are degraded with it: more than blur and ringing reach."""
 
 
+class Variation(NamedTuple):
+    """What strong augmentation changes of a crop, before it is turned.
+
+    Attributes:
+        top, left: corner in HR pixels, on no grid.
+        side: HR pixels a side that are taken, and reduced to the crop's side where they are more.
+        channels: order of red, green and blue.
+    """
+
+    top: int
+    left: int
+    side: int
+    channels: tuple[int, int, int]
+
+
 class Place(NamedTuple):
     """Where a crop was taken: photograph, LR pixels of its corner, quarter turns, mirrored or not.
 
-    It is turned counter-clockwise, then mirrored left to right.
+    It is turned counter-clockwise, then mirrored left to right. A variation says more exactly where
+    it was taken; the LR pixels of the corner are then those that it lies in.
     """
 
     photo: int
@@ -32,6 +48,25 @@ class Place(NamedTuple):
     left: int
     turns: int
     flip: bool
+    variation: Variation | None = None
+
+
+def draw_variation(rng: np.random.Generator, size: tuple[int, int], side: int) -> Variation:
+    """Draw where and how large a crop is taken, and its colours.
+
+    Half of the crops are as large as in the photograph, the others reduced by up to 2, so that
+    photographs soft at full size give sharp ones too.
+
+    Args:
+        rng: of the crop.
+        size: height and width of the photograph, HR pixels.
+        side: of the crop, HR pixels.
+    """
+    most = min(2 * side, *size)
+    taken = side if rng.random() < 0.5 else int(rng.integers(side, most + 1))
+    top, left = (int(rng.integers(n - taken + 1)) for n in size)
+    first, second, third = rng.permutation(3).tolist()
+    return Variation(top, left, taken, (first, second, third))
 
 
 def cut_crop(
@@ -46,6 +81,37 @@ def cut_crop(
         patch: LR pixels a side.
         chance: of the degradation; None for MATLAB's bicubic rule.
     """
+    if place.variation is None:
+        lr, hr = _on_the_grid(photo, place, scale, patch, chance)
+    else:
+        lr, hr = _varied(photo.hr, place.variation, scale, patch, chance)
+    lr, hr = np.rot90(lr, place.turns), np.rot90(hr, place.turns)
+    return (lr[:, ::-1], hr[:, ::-1]) if place.flip else (lr, hr)
+
+
+def _varied(
+    photo: Image,
+    variation: Variation,
+    scale: int,
+    patch: int,
+    chance: np.random.Generator | None,
+) -> tuple[Image, Image]:
+    """Return a crop whose LR pixels begin at its own corner, or that is reduced first."""
+    top, left, side, channels = variation
+    if side > patch * scale:
+        hr = _resized(photo[top : top + side, left : left + side], patch * scale)
+        place = Place(0, 0, 0, 0, False)
+    else:  # the photograph without its first rows and columns has the corner on its grid
+        photo = photo[top % scale :, left % scale :]
+        rows, columns = (n - n % scale for n in photo.shape[:2])
+        hr, place = photo[:rows, :columns], Place(0, top // scale, left // scale, 0, False)
+    lr, hr = _on_the_grid(Photo(hr, None), place, scale, patch, chance)
+    return lr[..., channels], hr[..., channels]
+
+
+def _on_the_grid(
+    photo: Photo, place: Place, scale: int, patch: int, chance: np.random.Generator | None
+) -> tuple[Image, Image]:
     top, left, s = place.top, place.left, scale
     hr = photo.hr[top * s : (top + patch) * s, left * s : (left + patch) * s]
     if photo.lr is not None:
@@ -60,8 +126,7 @@ def cut_crop(
         window = photo.hr[top0 * s : bottom0 * s, left0 * s : right0 * s]
         lr = _downscale_window(window, s) if chance is None else _degrade(window, s, chance)
         lr = lr[top - top0 :, left - left0 :][:patch, :patch]
-    lr, hr = np.rot90(lr, place.turns), np.rot90(hr, place.turns)
-    return (lr[:, ::-1], hr[:, ::-1]) if place.flip else (lr, hr)
+    return lr, hr
 
 
 def _degrade(window: Image, scale: int, chance: np.random.Generator) -> Image:
@@ -71,25 +136,31 @@ def _degrade(window: Image, scale: int, chance: np.random.Generator) -> Image:
 
 
 def _downscale_window(window: Image, scale: int) -> Image:
-    """Return `downscale` by two matrix products: faster for the small windows of training.
+    height, width = window.shape[:2]
+    return _resized(window, height // scale, width // scale)
+
+
+def _resized(window: Image, rows: int, columns: int | None = None) -> Image:
+    """Return MATLAB's `imresize` by two matrix products: faster for small windows of training.
 
     Single precision is exact for scales 2 and 4, whose weights are binary fractions. The products
     are torch's: numpy's would bring a second pool of threads that fights with torch's, for twice
     the time of a training step on two cores.
     """
     height, width, channels = window.shape
+    columns = rows if columns is None else columns
     pixels = torch.from_numpy(np.ascontiguousarray(window)).float()
-    rows = _round(_matrix(height, height // scale) @ pixels.view(height, -1))
-    rows = rows.view(-1, width, channels).transpose(0, 1).reshape(width, -1)
-    columns = _round(_matrix(width, width // scale) @ rows).view(width // scale, -1, channels)
-    lr: Image = columns.transpose(0, 1).to(torch.uint8).numpy()
-    return lr
+    lines = _round(_matrix(height, rows) @ pixels.view(height, -1))
+    lines = lines.view(-1, width, channels).transpose(0, 1).reshape(width, -1)
+    both = _round(_matrix(width, columns) @ lines).view(columns, -1, channels)
+    resized: Image = both.transpose(0, 1).to(torch.uint8).numpy()
+    return resized
 
 
 def _round(image: Tensor) -> Tensor:
     return image.add_(0.5).floor_().clamp_(0, 255)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=512)
 def _matrix(size: int, length: int) -> Tensor:
     return torch.from_numpy(resize_matrix(size, length)).float()

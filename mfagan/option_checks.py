@@ -298,6 +298,11 @@ def refuse_contradictions(config: TrainConfig) -> None:
             f"--lr-data gives the LR images and --degradation {data.degradation} would make them; "
             "give one of them"
         )
+    if data.lr_data and data.augmentation != "turns":
+        raise ValueError(
+            f"--lr-data gives the LR images and --augmentation {data.augmentation} would have them "
+            "made anew; give one of them"
+        )
     paired = sorted(used_methods(config) & _PAIRS)
     if data.accumulate > data.batch:
         raise ValueError(

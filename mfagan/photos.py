@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from mfagan.crop_cutting import Place as Place
-from mfagan.crop_cutting import cut_crop
+from mfagan.crop_cutting import cut_crop, draw_variation
 from mfagan.degradation import LEAST_SIZE
 from mfagan.photo_files import PhotoFiles
 from mfagan.photo_headers import Header
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 ALL = (0, 1)
 """The share of the only process: number 0 of 1."""
 _ENDLESS = 1 << 62
-_PLAIN = ("scale", "patch", "batch", "seed", "fixed", "degradation", "workers")
+_PLAIN = ("scale", "patch", "batch", "seed", "fixed", "degradation", "augmentation", "workers")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,10 +96,12 @@ class PhotoCrops:
         cache_bytes: decoded photographs are kept up to this size, by all workers together.
         lr_files: LR images of the photographs, in their order; None when LR is made from these.
         degradation: how it is made: `bicubic` or `real` (`mfagan.degradation`).
+        augmentation: `turns`: quarter turns and mirrors; or `strong`: also reduced by up to 2, from
+            any corner, with channels in any order.
         workers: processes that prepare the crops of `stream`; 0 leaves it to a thread.
 
     Raises:
-        ValueError: LR cannot be both given and degraded.
+        ValueError: LR cannot be both given and degraded, or given and strongly augmented.
     """
 
     def __init__(
@@ -114,9 +116,12 @@ class PhotoCrops:
         cache_bytes: int = 2 << 30,
         lr_files: Sequence[Path] | None = None,
         degradation: str = "bicubic",
+        augmentation: str = "turns",
         workers: int = 0,
     ) -> None:
         real = degradation == "real"
+        if augmentation == "strong" and lr_files is not None:
+            raise ValueError("LR images are given: leave out --augmentation strong")
         if real and lr_files is not None:
             raise ValueError("LR images are given, so none are made: leave out --degradation real")
         self.scale = scale
@@ -125,6 +130,7 @@ class PhotoCrops:
         self.seed = seed
         self.fixed = fixed
         self.degradation = degradation
+        self.augmentation = augmentation
         self.workers = workers
         self._cache_bytes = cache_bytes
         least = max(patch, LEAST_SIZE) if real else patch
@@ -345,8 +351,15 @@ class PhotoCrops:
 
     def _place(self, rng: np.random.Generator, photo: int) -> Place:
         """Draw a crop of a photograph."""
-        top, left = (int(rng.integers(n - self.patch + 1)) for n in self._photos.lr_size(photo))
-        return Place(photo, top, left, int(rng.integers(4)), bool(rng.integers(2)))
+        rows, columns = self._photos.lr_size(photo)
+        if self.augmentation == "strong":
+            size = rows * self.scale, columns * self.scale
+            variation = draw_variation(rng, size, self.patch * self.scale)
+            top, left = variation.top // self.scale, variation.left // self.scale
+        else:
+            variation = None
+            top, left = (int(rng.integers(n - self.patch + 1)) for n in (rows, columns))
+        return Place(photo, top, left, int(rng.integers(4)), bool(rng.integers(2)), variation)
 
     def _cut(self, slot: Slot) -> tuple[Image, Image]:
         chance = self._rng(*slot.chance) if self.degradation == "real" else None

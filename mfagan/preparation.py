@@ -147,6 +147,7 @@ def training_crops(
         cache_bytes=data.cache_mib << 20,
         lr_files=lr_files,
         degradation=data.degradation,
+        augmentation=data.augmentation,
         workers=data.workers,
     )
 
