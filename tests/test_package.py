@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from mfagan import shipped
+
 ROOT = Path(__file__).resolve().parents[1]
 COMMANDS = ("mfagan-train", "mfagan-search", "mfagan-export", "mfagan-latency", "mfagan-upscale",
-            "mfagan-data")  # fmt: skip
+            "mfagan-data", "mfagan-evaluate")  # fmt: skip
 
 
 def call(*words, cwd=None, **environment):
@@ -39,7 +41,9 @@ def test_the_wheel_holds_the_packages_and_nothing_else(wheel):
     for room in ("mfagan", "nas", "export", "latency"):
         assert f"{room}/py.typed" in names
     assert any(name.startswith("latency/profiles/") for name in names)
-    assert {"mfagan/datasets.toml", "mfagan/benchmark_hashes.toml"} <= set(names)
+    data = ("datasets.toml", "benchmark_hashes.toml", "quality/niqe_model.json")
+    weights = (f"weights/{path.name}" for path in shipped.FOLDER.iterdir())
+    assert {f"mfagan/{name}" for name in (*data, *weights)} <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 
