@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from sharpness_strength import run, spectrum
+from sharpness_strength import run
 from skimage.metrics import structural_similarity
 from torch import Tensor, nn
 
@@ -41,6 +41,7 @@ from mfagan.listing import list_images
 from mfagan.perceptual import make_perceptual
 from mfagan.photo_folders import validation_pairs
 from mfagan.photos import PhotoCrops
+from mfagan.quality.detail import transform
 from mfagan.quality.fidelity import luma, psnr_y
 from mfagan.stage_runs import gan_stage
 
@@ -187,7 +188,7 @@ def measure(network: Generator, pairs: list[tuple[Image, Image]]) -> dict[str, f
                 use_sample_covariance=False,
             ),
         }
-        a, b = spectrum(ours), spectrum(theirs)
+        a, b = transform(ours), transform(theirs)
         radius = np.hypot(*np.meshgrid(*(np.fft.fftfreq(n) for n in a.shape), indexing="ij"))
         for name, (low, high) in BANDS.items():
             x, y = (each[(radius >= low) & (radius < high)] for each in (a, b))

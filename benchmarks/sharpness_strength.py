@@ -34,6 +34,7 @@ from mfagan.evaluation import restore
 from mfagan.generator import Generator
 from mfagan.photo_folders import split_photos, validation_pairs
 from mfagan.photos import PhotoCrops
+from mfagan.quality.detail import spectrum
 from mfagan.quality.fidelity import luma, psnr_y
 from mfagan.sharpness import WSAM
 from mfagan.stage_runs import gan_stage, pixel_stage
@@ -178,17 +179,8 @@ def run(
 
 def measure(image: np.ndarray, truth: np.ndarray, scale: int) -> dict[str, float]:
     """Return PSNR, and the energy above a quarter of the sampling rate."""
-    ours, theirs = spectrum(luma(image)), spectrum(luma(truth))
-    rows, columns = (np.fft.fftfreq(n) for n in ours.shape)
-    high = np.hypot(rows[:, None], columns[None, :]) > 0.25
-    energy = (abs(ours[high]) ** 2).sum() / (abs(theirs[high]) ** 2).sum()
-    return {f"psnr_y_crop{scale}": psnr_y(image, truth, scale), "high_energy": float(energy)}
-
-
-def spectrum(y: np.ndarray) -> np.ndarray:
-    """Return the spectrum of a luma image, mean removed, under a Hann window."""
-    window = np.hanning(y.shape[0])[:, None] * np.hanning(y.shape[1])[None, :]
-    return np.fft.fft2((y - y.mean()) * window)
+    energy = spectrum(luma(image), luma(truth))["energy_high"]
+    return {f"psnr_y_crop{scale}": psnr_y(image, truth, scale), "high_energy": energy}
 
 
 if __name__ == "__main__":

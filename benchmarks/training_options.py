@@ -21,13 +21,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from sharpness_strength import spectrum
 
 from mfagan.checkpoint import load_network
 from mfagan.config_layers import resolve
 from mfagan.evaluation import restore
 from mfagan.listing import list_images
 from mfagan.photo_folders import validation_pairs
+from mfagan.quality.detail import transform
 from mfagan.quality.fidelity import luma, psnr_y
 from mfagan.run_folder import read_metrics
 from mfagan.training import train
@@ -178,7 +178,7 @@ def run(
 
 def energy(image: np.ndarray) -> float:
     """Return an image's energy on Y above `BAND`."""
-    power = np.abs(spectrum(luma(image))) ** 2
+    power = np.abs(transform(luma(image))) ** 2
     rows, columns = (np.abs(np.fft.fftfreq(n)) for n in power.shape)
     return float(power[np.hypot(rows[:, None], columns[None]) > BAND].sum())
 

@@ -82,7 +82,7 @@ def cut_crop(
         chance: of the degradation; None for MATLAB's bicubic rule.
     """
     if place.variation is None:
-        lr, hr = _on_the_grid(photo, place, scale, patch, chance)
+        lr, hr = _on_the_grid(photo, (place.top, place.left), scale, patch, chance)
     else:
         lr, hr = _varied(photo.hr, place.variation, scale, patch, chance)
     lr, hr = np.rot90(lr, place.turns), np.rot90(hr, place.turns)
@@ -99,20 +99,26 @@ def _varied(
     """Return a crop whose LR pixels begin at its own corner, or that is reduced first."""
     top, left, side, channels = variation
     if side > patch * scale:
-        hr = _resized(photo[top : top + side, left : left + side], patch * scale)
-        place = Place(0, 0, 0, 0, False)
+        window = photo[top : top + side, left : left + side]
+        hr = _resized(window, patch * scale, patch * scale)
+        corner = 0, 0
     else:  # the photograph without its first rows and columns has the corner on its grid
         photo = photo[top % scale :, left % scale :]
         rows, columns = (n - n % scale for n in photo.shape[:2])
-        hr, place = photo[:rows, :columns], Place(0, top // scale, left // scale, 0, False)
-    lr, hr = _on_the_grid(Photo(hr, None), place, scale, patch, chance)
+        hr, corner = photo[:rows, :columns], (top // scale, left // scale)
+    lr, hr = _on_the_grid(Photo(hr, None), corner, scale, patch, chance)
     return lr[..., channels], hr[..., channels]
 
 
 def _on_the_grid(
-    photo: Photo, place: Place, scale: int, patch: int, chance: np.random.Generator | None
+    photo: Photo,
+    corner: tuple[int, int],
+    scale: int,
+    patch: int,
+    chance: np.random.Generator | None,
 ) -> tuple[Image, Image]:
-    top, left, s = place.top, place.left, scale
+    """Return a crop whose corner is given in LR pixels of the whole photograph."""
+    (top, left), s = corner, scale
     hr = photo.hr[top * s : (top + patch) * s, left * s : (left + patch) * s]
     if photo.lr is not None:
         lr = photo.lr[top : top + patch, left : left + patch]
@@ -140,7 +146,7 @@ def _downscale_window(window: Image, scale: int) -> Image:
     return _resized(window, height // scale, width // scale)
 
 
-def _resized(window: Image, rows: int, columns: int | None = None) -> Image:
+def _resized(window: Image, rows: int, columns: int) -> Image:
     """Return MATLAB's `imresize` by two matrix products: faster for small windows of training.
 
     Single precision is exact for scales 2 and 4, whose weights are binary fractions. The products
@@ -148,7 +154,6 @@ def _resized(window: Image, rows: int, columns: int | None = None) -> Image:
     the time of a training step on two cores.
     """
     height, width, channels = window.shape
-    columns = rows if columns is None else columns
     pixels = torch.from_numpy(np.ascontiguousarray(window)).float()
     lines = _round(_matrix(height, rows) @ pixels.view(height, -1))
     lines = lines.view(-1, width, channels).transpose(0, 1).reshape(width, -1)

@@ -46,7 +46,7 @@ def spectrum(plane: Plane, truth: Plane) -> dict[str, float]:
     if plane.shape != truth.shape:
         raise ValueError(f"images of {plane.shape} and {truth.shape} cannot be compared")
     radius = np.hypot(*np.meshgrid(*map(np.fft.fftfreq, plane.shape), indexing="ij"))
-    ours, theirs = _transform(plane), _transform(truth)
+    ours, theirs = transform(plane), transform(truth)
     found: dict[str, float] = {}
     for name, (low, high) in BANDS.items():
         band = (radius >= low) & (radius < high)
@@ -81,7 +81,8 @@ def flat_deviation(plane: Plane, truth: Plane) -> float:
     return float(ours[flat].mean() / theirs[flat].mean())
 
 
-def _transform(plane: Plane) -> NDArray[np.complex128]:
+def transform(plane: Plane) -> NDArray[np.complex128]:
+    """Return the Fourier transform of Y, (H, W), mean removed, under a Hann window."""
     rows, columns = map(_hann, plane.shape)
     return np.fft.fft2((plane - plane.mean()) * rows[:, None] * columns)
 

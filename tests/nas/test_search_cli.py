@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from search_commands import words
 
 from latency.files import sha256
 from latency.predict import predict
@@ -30,17 +31,7 @@ NAME = re.compile(
 
 
 def arguments(supernet, photos, out, /, **changed) -> list[str]:
-    flags = {
-        "supernet": supernet,
-        "data": photos,
-        "target": "snapdragon-865/gpu",
-        "input": "128x128",
-        "budget-ms": 3.8,
-        "trials": 8,
-        "threads": 1,
-        "out": out,
-    } | {name.replace("_", "-"): value for name, value in changed.items()}
-    return [str(word) for name, value in flags.items() for word in (f"--{name}", value)]
+    return words(supernet, photos, out, **{"trials": 8, **changed})
 
 
 def find_weights(out) -> str:
