@@ -13,13 +13,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from latency.commandline import Parser, add_common_flags, image_size, positive_int, run
+from latency.commandline import Parser, add_common_flags, image_size, run
 from latency.costs import Costs, costs
 from latency.fit_cli import add_fit_parser, run_fit
 from latency.law import BYTES_PER_ELEMENT
 from latency.ops import OpList
 from latency.predict import Prediction, predict
 from latency.profile import Profile, load_profile, shipped_profiles
+from latency.profile_cli import add_profile_parser, run_profile
 from latency.target import Target
 
 DEFAULT_SIZE = (128, 128)
@@ -41,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     add_common_flags(devices, "json")
     add_fit_parser(subparsers)
-    _add_profile_parser(subparsers)
+    add_profile_parser(subparsers)
     add_common_flags(parser)
     return run(parser, _dispatch, argv)
 
@@ -53,7 +54,7 @@ def _dispatch(arguments: argparse.Namespace) -> int:
         return _devices(arguments)
     if arguments.command == "fit":
         return run_fit(arguments, _measured_ops)
-    return _profile(arguments)
+    return run_profile(arguments)
 
 
 def _add_predict_parser(subparsers: argparse._SubParsersAction[Parser]) -> None:
@@ -82,27 +83,6 @@ def _add_predict_parser(subparsers: argparse._SubParsersAction[Parser]) -> None:
     )
     parser.add_argument("--ops", action="store_true", help="show every op, not sums by kind")
     add_common_flags(parser, "json")
-
-
-def _add_profile_parser(subparsers: argparse._SubParsersAction[Parser]) -> None:
-    parser = subparsers.add_parser(
-        "profile",
-        help="measure an .onnx file on this machine",
-        description="Measure an .onnx file with ONNX Runtime and append the measurement to a file "
-        "of JSON lines, from which `fit` makes a profile.",
-    )
-    parser.add_argument("model", type=Path, help="an .onnx file")
-    parser.add_argument("--device", choices=("host",), default="host", help="where to run it")
-    parser.add_argument("--runs", type=positive_int, default=30, help="timed runs")
-    parser.add_argument("--warmup", type=positive_int, default=5, help="runs before those")
-    parser.add_argument(
-        "--input",
-        type=image_size,
-        metavar="HxW",
-        help="LR size; the default is the model's own, or 128x128 where it has none",
-    )
-    parser.add_argument("--out", type=Path, required=True, help="file to append to, .jsonl")
-    add_common_flags(parser, "threads", "json")
 
 
 def _predict(arguments: argparse.Namespace) -> int:
@@ -192,47 +172,6 @@ def _devices(arguments: argparse.Namespace) -> int:
         )
         if one.notes:
             print(f"  {one.notes}")
-    return 0
-
-
-def _profile(arguments: argparse.Namespace) -> int:
-    from latency.files import check_parents
-    from latency.host import measure
-    from latency.measurement import append_measurements, read_measurements
-
-    if arguments.out.suffix != ".jsonl":
-        raise ValueError(f"--out must end in .jsonl, got '{arguments.out}'")
-    if arguments.out.is_dir():
-        raise ValueError(f"--out must be a file, '{arguments.out}' is a folder")
-    check_parents(arguments.out)
-    if arguments.out.is_file():  # what cannot be appended to is found before the measuring
-        read_measurements(arguments.out)
-    measured = measure(
-        arguments.model,
-        size=arguments.input,
-        threads=arguments.threads,
-        warmup=arguments.warmup,
-        runs=arguments.runs,
-        silent=arguments.json,
-    )
-    append_measurements(arguments.out, [measured])
-    if arguments.json:
-        print(json.dumps(json.loads(measured.to_line()) | {"out": str(arguments.out)}, indent=2))
-        return 0
-    height, width = measured.input_size
-    print(
-        f"{measured.model} at {height}x{width} on {measured.device}: median "
-        f"{measured.median_ms:.3g} ms, 90 % within {measured.p90_ms:.3g}, fastest "
-        f"{measured.min_ms:.3g} ({len(measured.inference_times_ms)} runs; {measured.runtime} "
-        f"{measured.runtime_version} {measured.precision} on {measured.unit}, "
-        f"{measured.threads} threads)"
-    )
-    if measured.load_time_ms is not None and measured.peak_memory_bytes is not None:
-        print(
-            f"load {measured.load_time_ms:.3g} ms, peak memory of the process "
-            f"{measured.peak_memory_bytes / 2**20:.0f} MiB"
-        )
-    print(arguments.out)
     return 0
 
 
