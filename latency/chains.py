@@ -4,7 +4,8 @@
 
 A step works on the step before it, the first on the input (step 0):
 
-    conv{kernel}o{channels}[s{stride}][g{groups}]   'same' convolution with a bias; tconv: transposed
+    conv{kernel}o{channels}[s{stride}][g{groups}]   'same' convolution with a bias
+    tconv...                                        the same, transposed
     relu leakyrelu prelu clip sigmoid tanh gelu hardswish hardsigmoid silu   activations
     mul                                            by a constant
     add{step}                                      adds that step's output
