@@ -18,6 +18,7 @@ from latency.costs import Costs, costs
 from latency.fit_cli import add_fit_parser, run_fit
 from latency.law import BYTES_PER_ELEMENT
 from latency.ops import OpList
+from latency.phone.build import add_build_parser, run_build
 from latency.predict import Prediction, predict
 from latency.profile import Profile, load_profile, shipped_profiles
 from latency.profile_cli import add_profile_parser, run_profile
@@ -43,6 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_common_flags(devices, "json")
     add_fit_parser(subparsers)
     add_profile_parser(subparsers)
+    add_build_parser(subparsers)
     add_common_flags(parser)
     return run(parser, _dispatch, argv)
 
@@ -54,6 +56,8 @@ def _dispatch(arguments: argparse.Namespace) -> int:
         return _devices(arguments)
     if arguments.command == "fit":
         return run_fit(arguments, _measured_ops)
+    if arguments.command == "build-runner":
+        return run_build(arguments)
     return run_profile(arguments)
 
 

@@ -18,7 +18,12 @@ from latency import record
 from latency.files import write_text
 from latency.target import PRECISIONS, UNITS, Target
 
-SCHEMA = 1
+SCHEMA = 2
+_SINCE_2 = ("provider", "system", "battery", "reference_ms", "noise")
+"""Keys that lines of schema 1 lack."""
+_AT_LEAST_0 = (
+    *("warmup", "threads", "load_time_ms", "peak_memory_bytes", "reference_ms", "noise"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +50,12 @@ class Measurement:
         thermal: thermal state before and after, or None.
         emulated: True where the times are of an emulator: never a latency.
         date: day, ISO.
+        provider: ONNX Runtime's execution provider, e.g. `cpu` or `nnapi`, or None.
+        system: e.g. `Android 14 (API 34)`, or None.
+        battery: charge before and after, or None.
+        reference_ms: median of the reference network, run beside every run of this one, or None:
+            what the machine was worth then.
+        noise: spread of that reference (90th less 10th percentile, over the median), or None.
     """
 
     device: str
@@ -66,6 +77,11 @@ class Measurement:
     thermal: str | None
     emulated: bool
     date: str
+    provider: str | None = None
+    system: str | None = None
+    battery: str | None = None
+    reference_ms: float | None = None
+    noise: float | None = None
 
     def __post_init__(self) -> None:
         if self.unit not in UNITS:
@@ -79,7 +95,7 @@ class Measurement:
             raise ValueError("inference_times_ms must be positive numbers, at least one")
         if min(self.input_size) < 1:
             raise ValueError(f"input_size must be positive, got {self.input_size}")
-        for name in ("warmup", "threads", "load_time_ms", "peak_memory_bytes"):
+        for name in _AT_LEAST_0:
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:
                 raise ValueError(f"{name} must be at least 0, got {value}")
@@ -120,6 +136,8 @@ class Measurement:
             fields = json.loads(line)
         except (json.JSONDecodeError, RecursionError) as error:
             raise ValueError("it is not whole JSON") from error
+        if isinstance(fields, dict) and type(fields.get("schema")) is int and fields["schema"] == 1:
+            fields = dict.fromkeys(_SINCE_2) | fields | {"schema": SCHEMA}
         return record.from_json(Measurement, fields, SCHEMA)
 
 

@@ -30,6 +30,9 @@ ONE = Measurement(
     thermal="31 C -> 33 C",
     emulated=False,
     date="2026-11-21",
+    provider="nnapi",
+    system="Android 14 (API 34)",
+    battery="81 -> 80 %",
 )
 BARE = replace(
     ONE,
@@ -41,6 +44,9 @@ BARE = replace(
     clocks=None,
     thermal=None,
     emulated=True,
+    provider=None,
+    system=None,
+    battery=None,
 )
 
 
@@ -94,7 +100,7 @@ def _with(**changes: object) -> str:
     [
         ("[1]", "not a JSON object"),
         ("nonsense", "not whole JSON"),
-        (_with(schema=9), "schema 9, this version reads 1; update"),
+        (_with(schema=9), "schema 9, this version reads 2; update"),
         (_with(schema=...), "missing key 'schema'"),
         (_with(date=...), "missing key 'date'"),
         (_with(devices="x"), "unknown key 'devices'; did you mean 'device'?"),
@@ -122,6 +128,16 @@ def test_bad_lines_are_named(tmp_path, line, message):
         read_measurements(path)
     assert message in str(caught.value)
     assert "cut short" not in str(caught.value)
+
+
+def test_lines_of_schema_1_are_still_read():
+    fields = json.loads(ONE.to_line())
+    for key in ("provider", "system", "battery"):
+        del fields[key]
+    old = json.dumps(fields | {"schema": 1})
+    assert Measurement.from_line(old) == replace(ONE, provider=None, system=None, battery=None)
+    with pytest.raises(ValueError, match="missing key 'provider'"):
+        Measurement.from_line(json.dumps(fields))
 
 
 def test_missing_empty_and_binary_files(tmp_path):

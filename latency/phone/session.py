@@ -1,0 +1,305 @@
+"""Measure models on a phone: push what is missing, run, read the phone's state, clean up."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import tempfile
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from latency.commandline import FailureError
+from latency.files import sha256
+from latency.measurement import Measurement
+from latency.model_file import shown
+from latency.phone.adb import Device, quote
+from latency.phone.facts import Facts
+from latency.phone.model import PhoneModel
+from latency.phone.provider import Provider
+from latency.phone.runtime import LIBRARY, Runtime
+from latency.phone.state import (
+    SCRIPT,
+    State,
+    describe_battery,
+    describe_clocks,
+    describe_thermal,
+)
+
+FOLDER = "/data/local/tmp/mfagan"
+"""The toolkit's own on the phone: whatever lies there is removed at the end."""
+_MARK = "mfagan-run"
+_RETURN_S = 20.0
+"""To wait for a lost device before it is left as it is."""
+_GRACE_S = 30.0
+"""More than the program's own time limit, until the connection is given up."""
+_DIFFERENT = 0.02
+"""Share by which a provider's mean output may differ from the CPU's; fp16 stays far below."""
+
+
+@dataclass(kw_only=True)
+class Session:
+    """A phone on which models are measured; made by `phone_session`.
+
+    Attributes:
+        device: how to reach it.
+        facts: what it is.
+        runtime: ONNX Runtime's files.
+        runner: the program that measures.
+        emulated: mark every measurement as an emulator's.
+    """
+
+    device: Device
+    facts: Facts
+    runtime: Runtime
+    runner: Path
+    emulated: bool
+    _checked: set[str] = field(default_factory=set)
+    _means: dict[str, float] = field(default_factory=dict)
+
+    def measure(
+        self,
+        model: PhoneModel,
+        provider: Provider,
+        *,
+        threads: int,
+        warmup: int,
+        runs: int,
+        limit_s: int,
+    ) -> Measurement:
+        """Measure a model once.
+
+        Args:
+            model: what `prepare_model` made.
+            provider: ONNX Runtime's execution provider.
+            threads: of the CPU's ops.
+            warmup: runs before the timed ones.
+            runs: timed runs.
+            limit_s: seconds after which the program on the phone ends itself.
+
+        Raises:
+            DeviceGoneError: the phone was lost.
+            FailureError: it is full, or the model does not run there; the sentence says why.
+        """
+        home = f"{FOLDER}/{self._put_runtime()}"
+        place = f"{FOLDER}/{self._put(model.path, 'onnx')}"
+        runner = f"{FOLDER}/{self._put(self.runner, 'runner')}"
+        words: list[object] = [
+            runner,
+            f"{home}/{LIBRARY}",
+            place,
+            "--shape",
+            ",".join(map(str, model.shape)),
+        ]
+        if self.runtime.loader:
+            words = [f"{home}/{self.runtime.loader}", "--library-path", home, *words]
+        words += ["--type", model.kind, "--threads", threads, "--warmup", warmup, "--runs", runs]
+        words += ["--limit", limit_s, "--layers", f"{FOLDER}/layers", "--watch"]
+        words += provider.flags(self.runtime.qnn_plugin and f"{home}/{self.runtime.qnn_plugin}")
+        setting = ("env", "ORT_DISABLE_TELEMETRY=1", f"LD_LIBRARY_PATH={home}")
+        words = [*setting, f"ADSP_LIBRARY_PATH={home}", *words]
+        script = (
+            f"{SCRIPT}\necho {_MARK}\ncd {quote(FOLDER)} && {quote(*words)}\n"
+            f"code=$?\necho\necho {_MARK} $code\n{SCRIPT}"
+        )
+        where = f"'{model.name}' with {provider.name} and {threads} threads"
+        try:
+            said = self.device.shell(script, limit_s + _GRACE_S).out
+        except FailureError:
+            self._checked.clear()
+            raise
+        before, _, rest = said.partition(f"{_MARK}\n")
+        out, _, rest = rest.rpartition(f"\n{_MARK} ")
+        code, _, after = rest.partition("\n")
+        result = _result(out, code.strip(), where, runs, limit_s)
+        self._compare(model, provider, result)
+        return self._measurement(
+            model, provider, result, State.parse(before), State.parse(after), threads, warmup
+        )
+
+    def _measurement(
+        self,
+        model: PhoneModel,
+        provider: Provider,
+        result: dict[str, Any],
+        before: State,
+        after: State,
+        threads: int,
+        warmup: int,
+    ) -> Measurement:
+        return Measurement(
+            device=self.facts.name,
+            soc=self.facts.soc,
+            runtime="onnxruntime",
+            runtime_version=result["runtime_version"],
+            precision=model.precision,
+            unit=provider.unit,
+            model=model.name,
+            architecture=model.architecture,
+            input_size=model.size,
+            inference_times_ms=tuple(result["times_ms"]),
+            warmup=warmup,
+            threads=threads,
+            load_time_ms=result["load_ms"],
+            peak_memory_bytes=result["peak_bytes"] or None,
+            layers_per_unit=provider.layers_per_unit(result["layers"])
+            if result.get("layers")
+            else None,
+            clocks=describe_clocks(before, after),
+            thermal=describe_thermal(before, after),
+            emulated=self.emulated or self.facts.emulated,
+            date=date.today().isoformat(),
+            provider=provider.name,
+            system=self.facts.system,
+            battery=describe_battery(before, after),
+        )
+
+    def _compare(self, model: PhoneModel, provider: Provider, result: dict[str, Any]) -> None:
+        """Warn of a provider that is fast and wrong."""
+        mean = result["output_mean"]
+        if mean is None:
+            raise FailureError(f"'{model.name}' with {provider.name} gives no numbers (NaN)")
+        first = self._means.setdefault(model.name, mean)
+        if abs(mean - first) > _DIFFERENT * max(abs(first), 1e-3):
+            warnings.warn(
+                f"'{model.name}' with {provider.name} has the mean output {mean:.4g}, the first "
+                f"provider gave {first:.4g}",
+                UserWarning,
+                stacklevel=3,
+            )
+
+    def _put_runtime(self) -> str:
+        """Push ONNX Runtime's files into a folder of their own and return its name."""
+        for path in self.runtime.files:
+            self._put(path, None)
+        return "runtime"
+
+    def _put(self, path: Path, kind: str | None) -> str:
+        """Push a file unless the phone has it; return its name there.
+
+        Names on the phone are the toolkit's own: no user's file name reaches a shell there.
+
+        Args:
+            path: the file.
+            kind: suffix after the file's hash, or None for a file of the runtime's folder, which
+                keeps its name.
+        """
+        digest = sha256(path)
+        name = f"runtime/{path.name}" if kind is None else f"{digest[:16]}.{kind}"
+        if name in self._checked:
+            return name
+        remote = f"{FOLDER}/{name}"
+        if not self._has(remote, digest):
+            self.device.push(path, f"{remote}.part")
+            done = self.device.shell(
+                f"chmod 755 {quote(remote)}.part && mv -f {quote(remote)}.part {quote(remote)}"
+            )
+            if done.status or self._has(remote, digest) is False:
+                reason = shown(done.err.strip() or "it is not what was sent", 200)
+                raise FailureError(f"the device '{self.device.serial}' keeps no file: {reason}")
+        self._checked.add(name)
+        return name
+
+    def _has(self, remote: str, digest: str) -> bool | None:
+        """Tell whether the phone has a file; None where it cannot say what is in it."""
+        answer = self.device.shell(
+            f"mkdir -p {quote(FOLDER)}/runtime && [ -f {quote(remote)} ] || exit 0\n"
+            f"sha256sum {quote(remote)} || echo unknown"
+        )
+        words = answer.out.split()
+        return None if words[:1] == ["unknown"] else words[:1] == [digest]
+
+
+def _result(out: str, code: str, where: str, runs: int, limit_s: int) -> dict[str, Any]:
+    """Return what the program on the phone printed, checked, or raise its error."""
+    lines = [line for line in out.splitlines() if line.startswith("{")]
+    try:
+        result = json.loads(lines[-1]) if lines else None
+    except (json.JSONDecodeError, RecursionError):
+        result = None
+    if isinstance(result, dict) and "error" in result:
+        if result["error"] == "time limit":
+            raise FailureError(
+                f"{where} did not end within {limit_s} s and was ended on the phone; give fewer "
+                "--runs or a higher --limit"
+            )
+        reason = result.get("reason") or result["error"]
+        raise FailureError(f"{where} does not run: {shown(' '.join(str(reason).split()), 300)}")
+    if code != "0" or not isinstance(result, dict) or not _is_whole(result, runs):
+        raise FailureError(f"{where} ended on the phone without a result (status {code or '?'})")
+    return result
+
+
+def _is_whole(result: dict[str, Any], runs: int) -> bool:
+    times, layers = result.get("times_ms"), result.get("layers", {})
+    return (
+        isinstance(times, list)
+        and len(times) == runs
+        and all(type(time) in (int, float) and 0 < time < math.inf for time in times)
+        and type(result.get("load_ms")) in (int, float)
+        and type(result.get("peak_bytes")) is int
+        and type(result.get("runtime_version")) is str
+        and "output_mean" in result
+        and isinstance(layers, dict)
+        and all(type(count) is int for count in layers.values())
+    )
+
+
+@contextlib.contextmanager
+def phone_session(
+    device: Device, facts: Facts, runtime: Runtime, runner: Path, *, emulated: bool = False
+) -> Iterator[Session]:
+    """Yield a session whose folder on the phone is removed at the end, whatever happens.
+
+    Raises:
+        FailureError: the phone cannot be cleaned up; the sentence says what stays there.
+    """
+    session = Session(device=device, facts=facts, runtime=runtime, runner=runner, emulated=emulated)
+    try:
+        yield session
+    except BaseException as error:
+        stays = _clean(device)
+        if stays is None:
+            raise
+        if isinstance(error, FailureError):
+            raise type(error)(f"{error}; {stays}") from error
+        if isinstance(error, KeyboardInterrupt):
+            error.args = (f"{error.args[0] if error.args else 'interrupted'}; {stays}",)
+        raise
+    if stays := _clean(device):
+        raise FailureError(stays)
+
+
+def _clean(device: Device) -> str | None:
+    """End what still runs on the phone and remove the toolkit's folder; return what stays."""
+    remove = f"rm -rf {quote(FOLDER)}"
+    script = (
+        "for process in /proc/[0-9]*; do\n"
+        '  case "$(readlink "$process/exe" 2>/dev/null)" in\n'
+        f'    {quote(FOLDER)}/*) kill -9 "${{process#/proc/}}" ;;\n'
+        f"  esac\ndone\n{remove}\n[ ! -e {quote(FOLDER)} ]"
+    )
+    reason = "it did not come back"
+    try:
+        if device.come_back(_RETURN_S):
+            answer = device.shell(script)
+            if answer.status == 0:
+                return None
+            reason = shown(answer.err.strip(), 200)
+    except FailureError as error:
+        reason = str(error)
+    return (
+        f"{FOLDER} may stay on the device '{device.serial}' ({reason}); remove it with "
+        f"`adb -s {quote(device.serial)} shell {remove}`"
+    )
+
+
+@contextlib.contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """Yield a folder on this machine for what is unpacked and built, removed at the end."""
+    with tempfile.TemporaryDirectory(prefix="mfagan-phone-") as name:
+        yield Path(name)
