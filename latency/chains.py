@@ -115,7 +115,7 @@ class Chain:
             raise ValueError(f"it must have 1 to {MOST_CHANNELS} channels, got {self.channels}")
         if not 1 <= len(self.steps) <= MOST_STEPS:
             raise ValueError(f"it must have 1 to {MOST_STEPS} steps, got {len(self.steps)}")
-        used = set()
+        used: set[int] = set()
         for number, step in enumerate(self.steps, 1):
             if late := [source for source in step.sources if source >= number]:
                 raise ValueError(f"step {number} names step {late[0]}, which is not before it")

@@ -5,10 +5,10 @@
 `base` is linear in what the op asks for, with positive coefficients per class of ops (kind,
 kernel, stride, depthwise or not, whether it follows the convolution that it may be computed in): a
 constant, the MACs with both channel counts rounded up to the runtime's block, and the elements that
-are read and written. `residual` is the mean of a Gaussian process per class over (pixels, input channels,
-output channels) in octaves and how well the channels fill the blocks. Far from what was measured
-the residual goes to its class's mean; a class that was not measured takes its group's base, and a
-group that was not measured the bandwidth of the slowest one.
+are read and written. `residual` is the mean of a Gaussian process per class over (pixels, input
+channels, output channels) in octaves and how well the channels fill the blocks. Far from what was
+measured the residual goes to its class's mean; a class that was not measured takes its group's
+base, and a group that was not measured the bandwidth of the slowest one.
 
 Only sums over networks are measured, so the process is conditioned on sums (`latency.op_law_fit`).
 The result is one list of points per class: prediction is plain Python, adds up over ops, and

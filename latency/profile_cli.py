@@ -22,6 +22,8 @@ PHONE_FLAGS = (
     *("ort_aar", "ort_wheel", "provider", "provider_option", "cool", "limit", "runner", "emulated"),
 )
 DEFAULT_LIMIT_S = 120
+NOISY = 0.2
+"""Spread of the reference network beyond which a median says little."""
 DEFAULT_PHONE_THREADS = 4
 
 
@@ -149,7 +151,7 @@ def run_profile(arguments: argparse.Namespace) -> int:
 
 
 def _profile_host(arguments: argparse.Namespace, keep: Callable[[Measurement], None]) -> None:
-    from latency.host import measure
+    from latency.host import measure_interleaved
 
     counts = arguments.threads or (default_threads(),)
     for threads in counts:
@@ -157,18 +159,16 @@ def _profile_host(arguments: argparse.Namespace, keep: Callable[[Measurement], N
             thread_count(str(threads))
         except argparse.ArgumentTypeError as error:
             raise ValueError(f"--threads: {error}") from error
-    for model in arguments.models:
-        for threads in counts:
-            keep(
-                measure(
-                    model,
-                    size=arguments.input,
-                    threads=threads,
-                    warmup=arguments.warmup,
-                    runs=arguments.runs,
-                    silent=arguments.json,
-                )
-            )
+    for threads in counts:
+        for measured in measure_interleaved(
+            arguments.models,
+            size=arguments.input,
+            threads=threads,
+            warmup=arguments.warmup,
+            rounds=arguments.runs,
+            silent=arguments.json,
+        ):
+            keep(measured)
 
 
 def _profile_phone(
@@ -218,6 +218,14 @@ def _print(measured: Measurement, json_out: Path | None) -> None:
         print(
             f"load {measured.load_time_ms:.3g} ms, peak memory of the process "
             f"{measured.peak_memory_bytes / 2**20:.0f} MiB"
+        )
+    elif measured.load_time_ms is not None:
+        print(f"load {measured.load_time_ms:.3g} ms")
+    if measured.reference_ms is not None and measured.noise is not None:
+        print(
+            f"the reference network beside it took {measured.reference_ms:.3g} ms, 80 % of its "
+            f"runs within {measured.noise:.0%}"
+            + ("; the machine was busy, repeat when it is idle" if measured.noise > NOISY else "")
         )
     beside = {
         "clocks": measured.clocks,
