@@ -123,7 +123,7 @@ class Device:
             FailureError: it has not ended after so many seconds.
         """
         # The script's own last line tells its status: adb's cannot be told from adb's own errors.
-        words = ["shell", f"{script}\necho; echo {_END} $?"]
+        words = ["shell", f"(\n{script}\n)\ncode=$?\necho\necho {_END} $code"]
         try:
             done = self._adb(words, seconds)
         except subprocess.TimeoutExpired as error:
@@ -168,8 +168,9 @@ class Device:
         if self.there():
             return True
         try:
-            if ":" in self.serial:  # over the network: a server that was started anew forgot it
-                _call([str(self.adb), "connect", self.serial], seconds)
+            if ":" in self.serial:  # over the network: adb forgets it, or tries again much later
+                for word in ("disconnect", "connect"):
+                    _call([str(self.adb), word, self.serial], seconds)
             self._adb(["wait-for-device"], seconds)
         except subprocess.TimeoutExpired:
             return False

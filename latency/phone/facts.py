@@ -85,8 +85,12 @@ def read_facts(device: Device) -> Facts:
     machine = found.get("machine", "")
     if not machine:
         raise FailureError(f"the device '{device.serial}' does not say what it is")
-    abis = found.get("ro.product.cpu.abilist") or found.get("ro.product.cpu.abi") or ""
-    by_machine = {"aarch64": "arm64-v8a", "x86_64": "x86_64", "armv7l": "armeabi-v7a"}
+    told = found.get("ro.product.cpu.abilist") or found.get("ro.product.cpu.abi")
+    by_machine: dict[str, str] = {
+        "aarch64": "arm64-v8a",
+        "x86_64": "x86_64",
+        "armv7l": "armeabi-v7a",
+    }
     sdk = found.get("ro.build.version.sdk", "")
     maker, model = (found.get(f"ro.product.{key}", "") for key in ("manufacturer", "model"))
     name = model if maker.lower() in model.lower() else f"{maker} {model}"
@@ -94,7 +98,7 @@ def read_facts(device: Device) -> Facts:
     return Facts(
         name=name.strip() or device.serial,
         soc=_soc(found),
-        abis=tuple(abis.split(",")) if abis else (by_machine.get(machine, machine),),
+        abis=tuple(told.split(",")) if told else (by_machine.get(machine, str(machine)),),
         sdk=int(sdk) if sdk.isdigit() else None,
         system=f"Android {found.get('ro.build.version.release', '?')} (API {sdk})"
         if sdk.isdigit()

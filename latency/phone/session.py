@@ -7,7 +7,7 @@ import json
 import math
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -58,7 +58,7 @@ class Session:
     runtime: Runtime
     runner: Path
     emulated: bool
-    _checked: set[str] = field(default_factory=set)
+    _sums: dict[str, Path] = field(default_factory=dict)
     _means: dict[str, float] = field(default_factory=dict)
 
     def measure(
@@ -85,9 +85,10 @@ class Session:
             DeviceGoneError: the phone was lost.
             FailureError: it is full, or the model does not run there; the sentence says why.
         """
-        home = f"{FOLDER}/{self._put_runtime()}"
-        place = f"{FOLDER}/{self._put(model.path, 'onnx')}"
-        runner = f"{FOLDER}/{self._put(self.runner, 'runner')}"
+        home = f"{FOLDER}/runtime"
+        place, runner = f"{FOLDER}/{model.path.name}", f"{FOLDER}/runner"
+        files = {f"runtime/{path.name}": path for path in self.runtime.files}
+        self._put(files | {model.path.name: model.path, "runner": self.runner})
         words: list[object] = [
             runner,
             f"{home}/{LIBRARY}",
@@ -110,7 +111,7 @@ class Session:
         try:
             said = self.device.shell(script, limit_s + _GRACE_S).out
         except FailureError:
-            self._checked.clear()
+            self._sums.clear()
             raise
         before, _, rest = said.partition(f"{_MARK}\n")
         out, _, rest = rest.rpartition(f"\n{_MARK} ")
@@ -172,46 +173,45 @@ class Session:
                 stacklevel=3,
             )
 
-    def _put_runtime(self) -> str:
-        """Push ONNX Runtime's files into a folder of their own and return its name."""
-        for path in self.runtime.files:
-            self._put(path, None)
-        return "runtime"
-
-    def _put(self, path: Path, kind: str | None) -> str:
-        """Push a file unless the phone has it; return its name there.
-
-        Names on the phone are the toolkit's own: no user's file name reaches a shell there.
+    def _put(self, files: dict[str, Path]) -> None:
+        """Push what the phone does not have.
 
         Args:
-            path: the file.
-            kind: suffix after the file's hash, or None for a file of the runtime's folder, which
-                keeps its name.
+            files: by their place in the toolkit's folder there. Names on the phone are the
+                toolkit's own: no name that a user chose reaches a shell there.
         """
-        digest = sha256(path)
-        name = f"runtime/{path.name}" if kind is None else f"{digest[:16]}.{kind}"
-        if name in self._checked:
-            return name
-        remote = f"{FOLDER}/{name}"
-        if not self._has(remote, digest):
-            self.device.push(path, f"{remote}.part")
-            done = self.device.shell(
-                f"chmod 755 {quote(remote)}.part && mv -f {quote(remote)}.part {quote(remote)}"
-            )
-            if done.status or self._has(remote, digest) is False:
-                reason = shown(done.err.strip() or "it is not what was sent", 200)
-                raise FailureError(f"the device '{self.device.serial}' keeps no file: {reason}")
-        self._checked.add(name)
-        return name
+        wanted = {place: path for place, path in files.items() if self._sums.get(place) != path}
+        if not wanted:
+            return
+        digests = {place: sha256(path) for place, path in wanted.items()}
+        script = "mkdir -p runtime"
+        there = self._read_sums(script, digests)
+        missing = [place for place, digest in digests.items() if there.get(place) != digest]
+        for place in missing:
+            self.device.push(wanted[place], f"{FOLDER}/{place}.part")
+        if missing:
+            parts = [
+                f"chmod 755 {quote(p)}.part && mv -f {quote(p)}.part {quote(p)}" for p in missing
+            ]
+            there = self._read_sums(" && ".join(parts), {p: digests[p] for p in missing})
+            for place in missing:
+                if there.get(place, digests[place]) != digests[place]:
+                    raise FailureError(
+                        f"the device '{self.device.serial}' does not hold what was sent to it"
+                    )
+        self._sums |= wanted
 
-    def _has(self, remote: str, digest: str) -> bool | None:
-        """Tell whether the phone has a file; None where it cannot say what is in it."""
+    def _read_sums(self, script: str, places: Iterable[str]) -> dict[str, str]:
+        """Run a script in the toolkit's folder, then return its files' SHA-256 if it can tell."""
         answer = self.device.shell(
-            f"mkdir -p {quote(FOLDER)}/runtime && [ -f {quote(remote)} ] || exit 0\n"
-            f"sha256sum {quote(remote)} || echo unknown"
+            f"mkdir -p {FOLDER} && cd {FOLDER} && {script} || exit 1\n"
+            f"sha256sum {quote(*places)} 2>/dev/null || true"
         )
-        words = answer.out.split()
-        return None if words[:1] == ["unknown"] else words[:1] == [digest]
+        if answer.status:
+            reason = shown(" ".join(answer.err.split()), 200)
+            raise FailureError(f"the device '{self.device.serial}' keeps no file: {reason}")
+        lines = [line.split(maxsplit=1) for line in answer.out.splitlines()]
+        return {words[1]: words[0] for words in lines if len(words) == 2}
 
 
 def _result(out: str, code: str, where: str, runs: int, limit_s: int) -> dict[str, Any]:
@@ -277,11 +277,11 @@ def phone_session(
 def _clean(device: Device) -> str | None:
     """End what still runs on the phone and remove the toolkit's folder; return what stays."""
     remove = f"rm -rf {quote(FOLDER)}"
+    # One process that lists every program instead of one for each process that runs.
     script = (
-        "for process in /proc/[0-9]*; do\n"
-        '  case "$(readlink "$process/exe" 2>/dev/null)" in\n'
-        f'    {quote(FOLDER)}/*) kill -9 "${{process#/proc/}}" ;;\n'
-        f"  esac\ndone\n{remove}\n[ ! -e {quote(FOLDER)} ]"
+        f"for process in $(ls -l /proc/[0-9]*/exe 2>/dev/null | "
+        f"sed -n 's|.*/proc/\\([0-9]*\\)/exe -> {FOLDER}/.*|\\1|p'); do kill -9 $process; done\n"
+        f"{remove}\n[ ! -e {quote(FOLDER)} ]"
     )
     reason = "it did not come back"
     try:
