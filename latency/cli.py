@@ -1,7 +1,8 @@
 """`mfagan-latency`: predict, list devices, fit a profile, measure on this machine.
 
 The one back door of the rooms: nobody imports this file, so it may import `mfagan.architecture`
-(lazily) to take an architecture's string where a model is asked for.
+and `mfagan.space` (lazily) to take an architecture's string where a model is asked for, and to draw
+architectures that are measured.
 """
 
 from __future__ import annotations
@@ -9,10 +10,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import random
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from latency import chains
+from latency.collect_cli import add_collect_parser, run_collect
 from latency.commandline import Parser, add_common_flags, image_size, run
 from latency.costs import Costs, costs
 from latency.fit_cli import add_fit_parser, run_fit
@@ -44,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_common_flags(devices, "json")
     add_fit_parser(subparsers)
     add_profile_parser(subparsers)
+    add_collect_parser(subparsers)
     add_build_parser(subparsers)
     add_common_flags(parser)
     return run(parser, _dispatch, argv)
@@ -56,6 +61,8 @@ def _dispatch(arguments: argparse.Namespace) -> int:
         return _devices(arguments)
     if arguments.command == "fit":
         return run_fit(arguments, _measured_ops)
+    if arguments.command == "collect":
+        return run_collect(arguments, _sampler, _named_ops)
     if arguments.command == "build-runner":
         return run_build(arguments)
     return run_profile(arguments)
@@ -143,13 +150,27 @@ def _ops(model: str, size: tuple[int, int] | None) -> OpList:
 
         loaded = load_onnx(Path(model))
         return from_onnx(loaded, size or model_input(loaded).fixed_size or DEFAULT_SIZE)
-    from mfagan.architecture import op_list, parse
-
     try:
-        architecture = parse(model)
+        return _named_ops(model, size or DEFAULT_SIZE)
     except ValueError as error:
         raise ValueError(f"{error}; nor is it an .onnx file that exists") from error
-    return op_list(architecture, *(size or DEFAULT_SIZE))
+
+
+def _named_ops(name: str, size: tuple[int, int]) -> OpList:
+    """Return the ops of an architecture's or a chain's string."""
+    if name.startswith(chains.PREFIX):
+        return chains.op_list(chains.parse(name), *size)
+    from mfagan.architecture import op_list, parse
+
+    return op_list(parse(name), *size)
+
+
+def _sampler(scale: int) -> Callable[[random.Random], str]:
+    """Return what draws architectures of the default search space of a scale."""
+    from mfagan.space import SearchSpace
+
+    space = SearchSpace(scale=scale)
+    return lambda rng: str(space.sample(rng))
 
 
 def _measured_ops(model: str, folder: Path, size: tuple[int, int]) -> OpList:

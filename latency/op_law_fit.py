@@ -22,7 +22,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from latency.op_law import Signature, base_features, base_ms, place, signatures
+from latency.op_law import (
+    LEAST_SHARE,
+    MOST_SHARE,
+    Signature,
+    base_features,
+    base_ms,
+    place,
+    signatures,
+)
 from latency.ops import OpList
 
 LEAST_NETWORKS = 8
@@ -37,6 +45,8 @@ _OUTLIER = 5.0
 """Deviations of a network from what the others say, beyond which it weighs little."""
 _LITTLE = 100.0
 """Times the noise that an outlier is given."""
+_MOST_SEARCHED = 200
+"""Networks that the settings are found on: evenly spaced ones, where there are more."""
 _RIDGE = 1e-3
 _CLASS_RIDGE = 0.1
 
@@ -67,13 +77,15 @@ class Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class Joint:
-    """How the relative errors of predicted networks vary together.
+    """Predictions, and how their relative errors vary together.
 
     Attributes:
+        times_ms: (n,) array.
         covariance: (n, n) array.
         noise: of a measurement, relative.
     """
 
+    times_ms: Any
     covariance: Any
     noise: float
 
@@ -125,31 +137,31 @@ class OpLawFit:
             self._condition()
         self.coefficients = self._coefficients()
 
-    def joint(self, networks: Sequence[OpList], times_ms: Sequence[float]) -> Joint:
-        """Return how sure the fit is of networks, and which of them would tell of which others.
-
-        Args:
-            networks: op lists.
-            times_ms: that are predicted for them.
-        """
+    def joint(self, networks: Sequence[OpList]) -> Joint:
+        """Predict networks, how sure each prediction is, and which would tell of which others."""
         np, block = self._np, self.settings.block
         counts = [Counter(signatures(ops)) for ops in networks]
         names = sorted(set().union(*counts))
         base = np.array([base_ms(one, self._base) for one in names])
         matrix = np.array([[count[one] for one in names] for count in counts], dtype=float)
-        b = matrix * base / np.asarray(times_ms, dtype=float)[:, None]
         places = _Places(names, block)
-        across = b @ places.kernel(self._places, self.settings) @ self._shares.T
+        across = places.kernel(self._places, self.settings)
+        shares = np.clip(1 + across @ self._weights, LEAST_SHARE, MOST_SHARE)
+        times = matrix @ (base * shares) + self._base["floor_ms"]
+        b = matrix * base / np.maximum(times, 1e-9)[:, None]
         prior = b @ places.kernel(places, self.settings) @ b.T
-        solved = np.linalg.solve(self._lower, across.T)
-        return Joint(covariance=prior - solved.T @ solved, noise=self.settings.noise)
+        solved = np.linalg.solve(self._lower, self._shares @ across.T @ b.T)
+        return Joint(
+            times_ms=times, covariance=prior - solved.T @ solved, noise=self.settings.noise
+        )
 
     def _best_settings(self) -> Settings:
         """Return the settings of the largest marginal likelihood."""
         np = self._np
+        some = slice(None, None, -(-len(self._times) // _MOST_SEARCHED))
         tried = []
         for block in BLOCKS:
-            shares, y = self._relative(self._fit_base(block))
+            shares, y = (x[some] for x in self._relative(self._fit_base(block)))
             places = _Places(self._known, block)
             for length, (class_spread, spread) in itertools.product(_LENGTHS, _SPREADS):
                 one = Settings(

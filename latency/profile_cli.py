@@ -22,9 +22,9 @@ PHONE_FLAGS = (
     *("ort_aar", "ort_wheel", "provider", "provider_option", "cool", "limit", "runner", "emulated"),
 )
 DEFAULT_LIMIT_S = 120
+DEFAULT_PHONE_THREADS = 4
 NOISY = 0.2
 """Spread of the reference network beyond which a median says little."""
-DEFAULT_PHONE_THREADS = 4
 
 
 def add_profile_parser(subparsers: argparse._SubParsersAction[Parser]) -> None:
@@ -58,11 +58,11 @@ def add_profile_parser(subparsers: argparse._SubParsersAction[Parser]) -> None:
         help="LR size; the default is the model's own, or 128x128 where it has none",
     )
     parser.add_argument("--out", type=Path, required=True, help="file to append to, .jsonl")
-    _add_phone_flags(parser)
+    add_phone_flags(parser)
     add_common_flags(parser, "json")
 
 
-def _add_phone_flags(parser: argparse.ArgumentParser) -> None:
+def add_phone_flags(parser: argparse.ArgumentParser) -> None:
     """Add what has a meaning on a phone only; None stands for what was not given."""
     group = parser.add_argument_group("on a phone, --device adb")
     group.add_argument(
