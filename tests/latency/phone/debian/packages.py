@@ -1,0 +1,65 @@
+"""Unpack packages of a Debian release into a folder, this machine's apt and dpkg left alone.
+
+python packages.py FOLDER SUITE PACKAGE...
+
+apt works on a state of its own, with an empty list of what is installed, so that it fetches the
+packages with all that they depend on; the mirror is the one of this machine's apt. Needs no root.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+_KEYS = "/usr/share/keyrings/debian-archive-keyring.gpg"
+_CONFIGURATION = """Dir "{state}";
+Dir::Etc "etc/apt";
+Dir::State "var/lib/apt";
+Dir::State::status "{state}/var/lib/dpkg/status";
+Dir::Cache "var/cache/apt";
+APT::Architecture "amd64";
+APT::Architectures {{ "amd64"; "arm64"; }};
+APT::Sandbox::User "";
+Acquire::Languages "none";
+"""
+
+
+def mirror() -> str:
+    """Return the address of the first Debian mirror among apt's sources."""
+    for file in (Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*"))):
+        lines = file.read_text().splitlines() if file.is_file() else []
+        for line in lines:
+            found = re.match(
+                r"(?:URIs:|deb\s+(?:\[.*?\]\s+)?)\s*(https?://\S+/debian/?)(\s|$)", line
+            )
+            if found:
+                return found[1].rstrip("/")
+    raise SystemExit("apt's sources name no Debian mirror")
+
+
+def unpack(folder: Path, suite: str, packages: list[str]) -> None:
+    """Unpack packages, and what they depend on, into a folder."""
+    state = (folder.parent / f"apt-{suite}").absolute()
+    for name in ("etc/apt", "var/lib/apt/lists/partial", "var/cache/apt/archives/partial",
+                 "var/lib/dpkg"):  # fmt: skip
+        (state / name).mkdir(parents=True, exist_ok=True)
+    (state / "var/lib/dpkg/status").touch()
+    source = f"deb [signed-by={_KEYS} arch=amd64,arm64] {mirror()} {suite} main\n"
+    (state / "etc/apt/sources.list").write_text(source)
+    (state / "apt.conf").write_text(_CONFIGURATION.format(state=state))
+    environment = {**os.environ, "APT_CONFIG": str(state / "apt.conf")}
+    install = ["install", "-y", "--no-install-recommends", "--download-only"]
+    for words in (["update"], [*install, *packages]):
+        subprocess.run(
+            ["apt-get", "-qq", *words], env=environment, check=True, stdout=subprocess.DEVNULL
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    for package in sorted((state / "var/cache/apt/archives").glob("*.deb")):
+        subprocess.run(["dpkg", "-x", package, folder], check=True)
+
+
+if __name__ == "__main__":
+    unpack(Path(sys.argv[1]), sys.argv[2], sys.argv[3:])
