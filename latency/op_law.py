@@ -5,8 +5,9 @@
 `base` is linear in what the op asks for, with positive coefficients per class of ops (kind,
 kernel, stride, depthwise or not, whether it follows the convolution that it may be computed in): a
 constant, the MACs with both channel counts rounded up to the runtime's block, and the elements that
-are read and written. `residual` is the mean of a Gaussian process per class over (pixels, input
-channels, output channels) in octaves and how well the channels fill the blocks. Far from what was
+are read and written. `residual` is the mean of a Gaussian process (Matern 3/2: runtimes' times have
+steps) per class over (pixels, input channels, output channels) in octaves and how well the
+channels fill the blocks. Far from what was
 measured the residual goes to its class's mean; a class that was not measured takes its group's
 base, and a group that was not measured the bandwidth of the slowest one.
 
@@ -86,9 +87,11 @@ def place(signature: Signature, block: int) -> tuple[float, ...]:
     """Return where an op lies in its class.
 
     Octaves of pixels, of channels read and of channels written; the share of both channels' blocks
-    that is filled; whether there is less than a block to read, for which runtimes have other code.
+    that is filled; whether there is less than a block to read, for which runtimes have other code;
+    whether the blocks written make pairs and fours, which kernels compute at once.
     """
     s = signature
+    written = _up(s.channels_out, block) // block
     return (
         math.log2(s.pixels),
         math.log2(s.channels_in),
@@ -96,6 +99,7 @@ def place(signature: Signature, block: int) -> tuple[float, ...]:
         s.channels_in / _up(s.channels_in, block),
         s.channels_out / _up(s.channels_out, block),
         float(s.channels_in < block),
+        0.5 * (written % 2 == 0) + 0.5 * (written % 4 == 0),
     )
 
 
@@ -118,7 +122,8 @@ def op_ms(signature: Signature, coefficients: Coefficients) -> float:
     residual = known["mean"]
     for *there, weight in known["points"]:
         square = sum(((x - y) / z) ** 2 for x, y, z in zip(here, there, lengths, strict=True))
-        residual += weight * math.exp(-0.5 * square)
+        near = math.sqrt(3 * square)
+        residual += weight * (1 + near) * math.exp(-near)
     return base * float(min(max(1 + residual, LEAST_SHARE), MOST_SHARE))
 
 
@@ -133,7 +138,9 @@ def unknown(found: Sequence[Signature], coefficients: Coefficients) -> set[str]:
     return {one.name for one in found} - set(coefficients["points"])
 
 
-_WEIGHTED_GROUPS = frozenset({"conv", "conv-depthwise", "conv-grouped", "conv_transpose", "matmul"})
+_WEIGHTED_GROUPS = frozenset(
+    {"conv", "conv-depthwise", "conv-grouped", "vector", "conv_transpose", "matmul"}
+)
 
 
 def _signature(op: Op, ops: OpList, after: bool) -> Signature:
@@ -153,6 +160,9 @@ def _signature(op: Op, ops: OpList, after: bool) -> Signature:
         taps = math.prod(op.kernel)
         name = f"{op.kind}{op.kernel[0]}x{op.kernel[1]}{stride}{kind}"
         group = f"conv{kind}" if op.kind == "conv" else op.kind
+        if op.kind == "conv" and pixels == 1:
+            # A matrix times a vector: GPUs have another kernel for it.
+            name, group = f"{name}-vector", "vector"
         if op.kind == "conv_transpose":
             pixels = max(1, pixels // math.prod(op.stride))
         return Signature(name, group, pixels, reads, out, op.groups, taps, moved)

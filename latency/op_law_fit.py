@@ -7,7 +7,7 @@ relative error of the base y = 1 - sum over u of B[i, u] has the covariance B K 
 
     residual(x) = sum over u of k(x, u) v(u),    v = B' (B K B' + noise)^-1 y
 
-with k(x, u) = class_spread^2 + spread^2 exp(-|x - u|^2 / 2) within a class of ops, 0 across.
+with k(x, u) = class_spread^2 + spread^2 Matern(|x - u|) within a class of ops, 0 across.
 The spreads, the lengths, the noise and the runtime's channel block are those of the largest
 marginal likelihood on a small grid; each network's error by the process conditioned on all others
 has a closed form (Rasmussen and Williams, Gaussian Processes for Machine Learning, 5.4.2).
@@ -35,7 +35,7 @@ from latency.ops import OpList
 
 LEAST_NETWORKS = 8
 BLOCKS = (1, 4, 8, 16)
-_LENGTHS = (0.7, 1.5)
+_LENGTHS = (1.5, 3.0)
 _SPREADS = ((0.3, 0.2), (0.5, 0.4), (0.7, 0.6))
 """Of a class's mean and of an op around it, relative to the base."""
 _NOISES = (0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.08, 0.12)
@@ -72,7 +72,7 @@ class Settings:
     @property
     def lengths(self) -> tuple[float, ...]:
         """Of each coordinate of `latency.op_law.place`: pixels matter less than channels."""
-        return (2 * self.length, self.length, self.length, *[_FILL_LENGTH] * 3)
+        return (2 * self.length, self.length, self.length, *[_FILL_LENGTH] * 4)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -265,5 +265,6 @@ class _Places:
         np = self._np
         mine, theirs = self.places / s.lengths, other.places / s.lengths
         squares = (mine**2).sum(axis=1)[:, None] + (theirs**2).sum(axis=1) - 2 * mine @ theirs.T
-        near = s.spread**2 * np.exp(-0.5 * np.maximum(squares, 0))
+        distances = np.sqrt(3 * np.maximum(squares, 0))
+        near = s.spread**2 * (1 + distances) * np.exp(-distances)
         return (self.names[:, None] == other.names) * (s.class_spread**2 + near)
