@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 OUT ?= runs/demo
-MARKERS ?= not slow
+MARKERS ?= not slow and not debian
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt

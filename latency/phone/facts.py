@@ -29,9 +29,16 @@ _SOCS = {
     "sm8850": "snapdragon-8-elite-gen-5",
 }
 """Sold names by the chip's number or the board's platform, which Android tells instead."""
-_SCRIPT = """getprop
+_MACHINES = {"aarch64": "arm64-v8a", "x86_64": "x86_64", "armv7l": "armeabi-v7a"}
+"""ABIs by the kernel's name, for devices that are not Android."""
+_LOADERS = {
+    "arm64-v8a": "/lib/ld-linux-aarch64.so.1",
+    "x86_64": "/lib64/ld-linux-x86-64.so.2",
+}
+"""glibc's, by ABI."""
+_SCRIPT = f"""getprop
 echo "[machine]: [$(uname -m)]"
-for file in /system/bin/linker64 /lib/ld-linux-aarch64.so.1 /lib64/ld-linux-x86-64.so.2; do
+for file in /system/bin/linker64 {" ".join(_LOADERS.values())}; do
   [ -e $file ] && echo "[has $file]: [1]"
 done
 echo "[arm]: [$(grep -c '^CPU implementer' /proc/cpuinfo)]"
@@ -49,7 +56,7 @@ class Facts:
         sdk: Android's API level, or None where it is not Android.
         system: e.g. `Android 14 (API 34)` or `Linux`.
         bionic: it has Android's loader.
-        glibc: it has glibc's loader.
+        glibc: it has glibc's loader for the first of its ABIs.
         emulated: an emulator, or a chip that is none of a phone's: its times are no latency.
     """
 
@@ -86,11 +93,7 @@ def read_facts(device: Device) -> Facts:
     if not machine:
         raise FailureError(f"the device '{device.serial}' does not say what it is")
     told = found.get("ro.product.cpu.abilist") or found.get("ro.product.cpu.abi")
-    by_machine: dict[str, str] = {
-        "aarch64": "arm64-v8a",
-        "x86_64": "x86_64",
-        "armv7l": "armeabi-v7a",
-    }
+    abis = tuple(told.split(",")) if told else (_MACHINES.get(machine, machine),)
     sdk = found.get("ro.build.version.sdk", "")
     maker, model = (found.get(f"ro.product.{key}", "") for key in ("manufacturer", "model"))
     name = model if maker.lower() in model.lower() else f"{maker} {model}"
@@ -98,13 +101,13 @@ def read_facts(device: Device) -> Facts:
     return Facts(
         name=name.strip() or device.serial,
         soc=_soc(found),
-        abis=tuple(told.split(",")) if told else (by_machine.get(machine, str(machine)),),
+        abis=abis,
         sdk=int(sdk) if sdk.isdigit() else None,
         system=f"Android {found.get('ro.build.version.release', '?')} (API {sdk})"
         if sdk.isdigit()
         else "Linux",
         bionic="has /system/bin/linker64" in found,
-        glibc=any(key.startswith("has /lib") for key in found),
+        glibc=f"has {_LOADERS.get(abis[0])}" in found,
         emulated=not arm or _is_emulator(found),
     )
 

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import socket
 import subprocess
 import threading
+import zipfile
 from pathlib import Path
 
 import pytest
-from adbd import DebianPhone
+from adbd import CPUINFO, DebianPhone
 
 from latency.measurement import read_measurements
 from latency.phone import session
 from latency.phone.adb import choose_device
+from latency.phone.build import build
 
 pytestmark = pytest.mark.debian
 ROOT = Path(__file__).resolve().parents[4]
-UNPACKED = Path(os.environ.get("MFAGAN_DEBIAN", ROOT / "runs" / "debian")) / "adbd"
+FOLDER = Path(os.environ.get("MFAGAN_DEBIAN", ROOT / "runs" / "debian"))
+UNPACKED = FOLDER / "adbd"
 LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F"}
 
 
@@ -31,11 +36,11 @@ def make_phone(adb, tmp_path):
         pytest.skip("needs gcc and namespaces for users")
     made = []
 
-    def make():
+    def make(**options):
         with socket.socket() as one:
             one.bind(("127.0.0.1", 0))
             port = one.getsockname()[1]
-        phone = DebianPhone(tmp_path / f"debian{len(made)}", UNPACKED, port)
+        phone = DebianPhone(tmp_path / f"debian{len(made)}", UNPACKED, port, **options)
         made.append(phone)
         phone.wait()
         adb.call("connect", phone.serial)
@@ -82,6 +87,76 @@ def test_two_phones(make_phone, profile, kit):
     assert (status, "adb sees 2 devices" in err) == (2, True)
     assert profile(*kit, device=f"adb:{two.serial}")[0] == 0
     assert one.serial != two.serial
+
+
+def needed(name):
+    """Return a program of a package that .ci/run installs, or skip."""
+    return shutil.which(name) or pytest.skip(f"needs {name}")
+
+
+@pytest.fixture
+def arm64_wheel():
+    found = sorted(FOLDER.glob("wheels/onnxruntime-*_aarch64.whl"))
+    if not found:
+        pytest.skip(f"there is no '{FOLDER}/wheels'; .ci/run puts a wheel for arm64 there")
+    return found[0]
+
+
+def test_an_arm64_phone_under_qemu(make_phone, profile, arm64_wheel, tmp_path):
+    """Without glibc, as Android is: the wheel's library runs under one that is pushed."""
+    needed("aarch64-linux-gnu-gcc")
+    needed("qemu-aarch64-static")
+    phone = make_phone(arm64=True)
+    status, _, err = profile("--ort-wheel", arm64_wheel, "--threads", "1", "--emulated")
+    assert status == 0, err
+    assert "experimental: ONNX Runtime of a Linux wheel" in err
+    (one,) = read_measurements(tmp_path / "m.jsonl")
+    assert (len(one.inference_times_ms), one.emulated) == (3, True)
+    assert one.layers_per_unit["cpu"] >= 1
+    assert not phone.toolkit.exists()
+
+
+def test_arm64_computes_what_x86_does(arm64_wheel, tmp_path, tiny_onnx, real_wheel):
+    """The same program, model and input under both libraries give the same mean output."""
+    needed("aarch64-linux-gnu-gcc")
+    needed("qemu-aarch64-static")
+    (tmp_path / "cpuinfo").write_text(CPUINFO)
+    told = []
+    for target, wheel in (("host", real_wheel), ("linux-arm64", arm64_wheel)):
+        build(target, tmp_path / target)
+        with zipfile.ZipFile(wheel) as archive:
+            name = next(one for one in archive.namelist() if "/libonnxruntime.so" in one)
+            library = archive.extract(name, tmp_path / f"{target}-library")
+        words = [tmp_path / target, library, tiny_onnx, "--shape", "1,3,16,20", "--runs", "2"]
+        if target != "host":
+            words = ["qemu-aarch64-static", "-L", "/usr/aarch64-linux-gnu", *words]
+            script = f'mount --bind {tmp_path}/cpuinfo /proc/cpuinfo && exec "$@"'
+            words = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, "sh",
+                     *words]  # fmt: skip
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        told.append(json.loads(done.stdout))
+    x86, arm64 = told
+    assert x86["output_shape"] == arm64["output_shape"] == [1, 3, 32, 40]
+    assert x86["output_mean"] == pytest.approx(arm64["output_mean"], rel=1e-6)
+
+
+def test_android_programs_are_built_without_the_ndk(tmp_path, monkeypatch):
+    for name in ("ANDROID_NDK_HOME", "ANDROID_NDK_ROOT", "ANDROID_NDK"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("clang", "ld.lld", "readelf"):
+        needed(name)
+    assert build("android-arm64", tmp_path / "runner") == "clang and lld, without the NDK"
+    words = ["readelf", "-W", "-h", "-l", "-d", "-n", tmp_path / "runner"]
+    said = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    assert "AArch64" in said
+    assert "DYN (Position-Independent Executable file)" in said
+    assert "[Requesting program interpreter: /system/bin/linker64]" in said
+    assert set(re.findall(r"Shared library: \[(.*?)\]", said)) == {"libc.so", "libdl.so"}
+    loads = re.findall(r"^  LOAD .* (0x\w+)$", said, re.MULTILINE)
+    assert set(loads) == {"0x4000"}  # pages of 16 KiB
+    assert re.search(r"Android +0x00000004", said)
+    assert "1a 00 00 00" in said  # API 26
 
 
 def test_it_is_lost_during_a_run(make_phone, profile, kit, tmp_path, monkeypatch):
