@@ -32,10 +32,12 @@ _SOCS = {
 _MACHINES = {"aarch64": "arm64-v8a", "x86_64": "x86_64", "armv7l": "armeabi-v7a"}
 """ABIs by the kernel's name, for devices that are not Android."""
 _LOADERS = {
+    "bionic": "/system/bin/linker64",
     "arm64-v8a": "/lib/ld-linux-aarch64.so.1",
     "x86_64": "/lib64/ld-linux-x86-64.so.2",
 }
-"""glibc's, by ABI."""
+"""Android's, and glibc's by ABI."""
+_LOOK = "\n".join(f'[ -e {path} ] && echo "[has {name}]: [1]"' for name, path in _LOADERS.items())
 _SCRIPT = f"""getprop
 echo "[machine]: [$(uname -m)]"
 for file in /system/bin/linker64 {" ".join(_LOADERS.values())}; do
@@ -106,8 +108,8 @@ def read_facts(device: Device) -> Facts:
         system=f"Android {found.get('ro.build.version.release', '?')} (API {sdk})"
         if sdk.isdigit()
         else "Linux",
-        bionic="has /system/bin/linker64" in found,
-        glibc=f"has {_LOADERS.get(abis[0])}" in found,
+        bionic="has bionic" in found,
+        glibc=f"has {abis[0]}" in found,
         emulated=not arm or _is_emulator(found),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import zipfile
 
 import onnx
 import pytest
@@ -177,29 +178,83 @@ def test_a_provider_that_computes_something_else_is_warned_of(profile, kit, tmp_
     assert "warning: 'sr.onnx' with xnnpack has the mean output 0.7" in err
 
 
-@pytest.mark.parametrize(
-    ("properties", "emulated"),
-    [
-        ({"ro.kernel.qemu": "1"}, True),
-        ({"ro.hardware": "ranchu"}, True),
-        ({}, False),
-    ],
-)
-def test_emulators_are_known(properties, emulated):
-    from latency.phone.facts import read_facts
-
-    class Device:
-        serial = "x"
-
-        def shell(self, _):
-            told = {"machine": "aarch64", "arm": "8", "ro.build.version.sdk": "34", **properties}
-            out = "".join(f"[{key}]: [{value}]\n" for key, value in told.items())
-            return type("Answer", (), {"out": out})
-
-    assert read_facts(Device()).emulated is emulated
-
-
 @pytest.mark.usefixtures("phone")
 def test_the_flag_marks_measurements_as_emulated(profile, kit, tmp_path):
     assert profile(*kit, "--emulated")[0] == 0
     assert read_measurements(tmp_path / "m.jsonl")[0].emulated
+
+
+ARM64 = {"ro.product.model": "Pixel 8", "ro.product.cpu.abilist": "arm64-v8a,armeabi-v7a"}
+
+
+def make_aar(path, *names):
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in names:
+            archive.writestr(name, name * 100)
+    return path
+
+
+@pytest.fixture
+def android(phones):
+    """Return a phone for arm64 with Android's loader."""
+    phone = phones(ARM64)
+    (phone.root / "system/bin/linker64").touch()
+    return phone
+
+
+def test_aars_of_the_runtime_and_of_a_provider(android, profile, kit, tmp_path):
+    main = make_aar(
+        tmp_path / "ort.aar",
+        "jni/arm64-v8a/libonnxruntime.so",
+        "jni/x86_64/libonnxruntime.so",
+        "jni/arm64-v8a/../../../../escaped.so",
+        "classes.jar",
+    )
+    names = ("libonnxruntime_providers_qnn.so", "libQnnHtp.so", "libQnnHtpV75Skel.so")
+    more = make_aar(tmp_path / "qnn.aar", *(f"jni/arm64-v8a/{name}" for name in names))
+    seen = set()
+
+    def look(_):
+        started = android.root / "data/local/tmp/started"
+        seen.update(path.name for path in android.toolkit.glob("runtime/*.so"))
+        seen.update(started.read_text().splitlines() if started.exists() else ())
+        return False
+
+    android.on_command = look
+    words = ("--ort-aar", main, more, "--provider", "qnn")
+    status, _, err = profile(*words, *kit[2:])
+    assert status == 0, err
+    assert {*names, "libonnxruntime.so"} <= seen
+    home = android.toolkit / "runtime"
+    assert {"QNNExecutionProvider", f"{home}/{names[0]}", "backend_path=libQnnHtp.so"} <= seen
+    (one,) = read_measurements(tmp_path / "m.jsonl")
+    assert (one.provider, one.unit, one.layers_per_unit) == ("qnn", "npu", {"cpu": 3})
+    assert not android.toolkit.exists()
+    assert not list(tmp_path.glob("**/escaped.so"))
+
+
+def test_aars_that_are_not_for_it(android, profile, kit, tmp_path):
+    other = make_aar(tmp_path / "other.aar", "jni/x86_64/libonnxruntime.so")
+    status, _, err = profile("--ort-aar", other, *kit[2:])
+    assert status == 2
+    assert f"'{other}' has no jni/arm64-v8a/libonnxruntime.so" in sentences(err)[0]
+    good = make_aar(tmp_path / "good.aar", "jni/arm64-v8a/libonnxruntime.so")
+    data = bytearray(good.read_bytes())
+    data[80:120] = bytes(40)
+    good.write_bytes(data)
+    status, _, err = profile("--ort-aar", good, *kit[2:])
+    assert status == 2
+    assert "is damaged: 'jni/arm64-v8a/libonnxruntime.so' cannot be unpacked" in sentences(err)[0]
+    android.set_properties({**ARM64, "ro.product.cpu.abilist": "armeabi-v7a"})
+    status, _, err = profile("--ort-aar", other, *kit[2:])
+    assert status == 2
+    assert "is armeabi-v7a; AARs are measured on arm64-v8a phones only" in sentences(err)[0]
+
+
+@pytest.mark.parametrize("sdk", ["34", "35"])
+def test_nnapis_end_is_told(android, profile, kit, tmp_path, sdk):
+    android.set_properties({**ARM64, "ro.build.version.sdk": sdk, "ro.build.version.release": "x"})
+    aar = make_aar(tmp_path / "ort.aar", "jni/arm64-v8a/libonnxruntime.so")
+    status, _, err = profile("--ort-aar", aar, *kit[2:], "--provider", "nnapi")
+    assert status == 0, err
+    assert ("NNAPI is deprecated in Android x (API 35)" in err) == (sdk == "35")
