@@ -40,9 +40,7 @@ _LOADERS = {
 _LOOK = "\n".join(f'[ -e {path} ] && echo "[has {name}]: [1]"' for name, path in _LOADERS.items())
 _SCRIPT = f"""getprop
 echo "[machine]: [$(uname -m)]"
-for file in /system/bin/linker64 {" ".join(_LOADERS.values())}; do
-  [ -e $file ] && echo "[has $file]: [1]"
-done
+{_LOOK}
 echo "[arm]: [$(grep -c '^CPU implementer' /proc/cpuinfo)]"
 true"""
 
