@@ -1,12 +1,15 @@
 """Measuring on this machine: what is recorded, and what cannot be measured."""
 
+import itertools
+
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from latency import host
 from latency.commandline import FailureError
-from latency.host import measure, precision_of
+from latency.host import measure, measure_interleaved, precision_of
 
 
 def test_a_measurement_says_what_ran(tiny_onnx):
@@ -81,3 +84,64 @@ def test_precision_of(kinds, dtype, metadata, precision):
     model = helper.make_model(helper.make_graph(nodes, "g", [value], [], constants))
     helper.set_model_props(model, metadata)
     assert precision_of(model) == precision
+
+
+class Reference:
+    """Stands for the reference network: takes 1 ms, and 2 ms on the disturbed visits."""
+
+    def __init__(self, disturbed):
+        self._disturbed, self._runs = disturbed, 0
+
+    def run(self):
+        visit, self._runs = self._runs // 2, self._runs + 1
+        return 2.0 if visit in self._disturbed else 1.0
+
+
+def _run_times(monkeypatch, disturbed):
+    """Let a model's n-th visit take n ms, under a reference that is disturbed at some."""
+    monkeypatch.setattr(host, "_reference", lambda _: Reference(disturbed))
+    count = itertools.count()
+    monkeypatch.setattr(host._Candidate, "run", lambda _: float(next(count) // 2 + 1))
+
+
+def test_models_are_measured_in_turn(tiny_onnx, tmp_path):
+    other = tmp_path / "other name.onnx"
+    other.write_bytes(tiny_onnx.read_bytes())
+    found = measure_interleaved(
+        [tiny_onnx, other], size=(8, 9), threads=1, warmup=1, rounds=3, silent=True
+    )
+    assert [one.model for one in found] == ["sr.onnx", "other name.onnx"]
+    for one in found:
+        assert len(one.inference_times_ms) == 3
+        assert one.peak_memory_bytes is None  # of both together
+        assert one.reference_ms is not None
+        assert one.reference_ms > one.median_ms
+        assert one.noise is not None
+        assert one.noise >= 0
+
+
+@pytest.mark.parametrize(
+    ("disturbed", "kept", "reference_ms"),
+    [
+        ((), (1, 2, 3, 4), 1.0),
+        ((1, 2), (1, 4, 5, 6), 1.0),  # made again, and left out
+        ((2, 3, 4, 5, 6, 7), (1, 2, 3, 4), 1.5),  # not enough calm ones: the first of the others
+    ],
+)
+def test_disturbed_visits_are_made_again(tiny_onnx, monkeypatch, disturbed, kept, reference_ms):
+    _run_times(monkeypatch, disturbed)
+    (one,) = measure_interleaved(
+        [tiny_onnx], size=(8, 9), threads=1, warmup=0, rounds=4, silent=True
+    )
+    assert one.inference_times_ms == kept
+    assert one.reference_ms == reference_ms
+    assert one.noise == (0.0 if reference_ms == 1.0 else pytest.approx(1 / 1.5))
+
+
+def test_a_burst_times_short_models_more_often(tiny_onnx, monkeypatch):
+    monkeypatch.setattr(host, "_reference", lambda _: Reference(()))
+    monkeypatch.setattr(host._Candidate, "run", lambda _: 1.5)
+    (one,) = measure_interleaved(
+        [tiny_onnx], size=(8, 9), threads=1, warmup=0, rounds=2, burst_ms=4.0, silent=True
+    )
+    assert one.inference_times_ms == (1.5,) * 6
