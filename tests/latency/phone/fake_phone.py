@@ -133,6 +133,7 @@ class FakePhone:
         with contextlib.suppress(OSError):
             while True:
                 channel, _ = self._listener.accept()
+                channel.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 if self._gone:
                     channel.close()
                     continue
