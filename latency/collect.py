@@ -43,6 +43,7 @@ CHAIN_WEIGHT = 0.2
 """Of being sure of a chain, where being sure of an architecture is 1."""
 BATCH_SECONDS = 12.0
 MOST_IN_BATCH = 24
+_LEAST_PACE, _MOST_PACE = 0.1, 100.0
 _DOUBLING = 1.5
 """Networks by which a file must have grown until the law's settings are looked for again."""
 
@@ -135,16 +136,17 @@ def collect(
     before, started = len(found), clock()
     # Another seed each time the file has grown: a resumed call does not draw the same again.
     sampler = _Sampler(plan, random.Random(f"{plan.seed} {before}"))
-    spent_ms = 0.0
+    lasted = 0.0
     try:
         with Progress("collect", max(1, round(seconds)), silent=silent) as progress:
             while (left := seconds - (clock() - started)) > 0:
                 began = clock()
                 batch = sampler.next_batch(found, min(BATCH_SECONDS, left))
-                if not batch or (len(found) > before and spent_ms / 1e3 > left):
+                if not batch or (len(found) > before and min(lasted, BATCH_SECONDS) > left):
                     break
                 measure_batch(device, plan, batch, out, found)
-                spent_ms = (clock() - began) * 1e3
+                lasted = clock() - began
+                sampler.note_pace(lasted)
                 units = min(seconds, clock() - started) - progress.done
                 progress.update(f"{len(found)} networks", units=max(0, round(units)))
     except (KeyboardInterrupt, FailureError) as error:
@@ -251,6 +253,8 @@ class _Sampler:
         self._plan = plan
         self._rng = rng
         self._settings: tuple[int, Settings] | None = None
+        self._expected = 0.0
+        self._pace = 1.0
 
     def next_batch(self, found: Sequence[Measurement], seconds: float) -> list[Network]:
         """Return networks that take about so many seconds, none of them measured yet."""
@@ -261,7 +265,7 @@ class _Sampler:
         drawn = self._draw(CANDIDATES, CANDIDATES - CANDIDATES // 4, known)
         drawn += self._around_worst(fit, found, CANDIDATES // 4, known | set(drawn))
         joint = fit.joint([self._plan.ops_of(*one) for one in drawn])
-        costs = [_seconds(float(ms)) for ms in joint.times_ms]
+        costs = [self._pace * _seconds(float(ms)) for ms in joint.times_ms]
         weights = [CHAIN_WEIGHT if one.name.startswith(PREFIX) else 1.0 for one in drawn]
         noise = max(joint.noise, 0.01)
         budget = seconds * (1 - RANDOM_SHARE)
@@ -272,7 +276,14 @@ class _Sampler:
             if rest and spent + costs[index] < seconds:
                 batch.append(index)
                 spent += costs[index]
+        self._expected = spent
         return [drawn[index] for index in batch]
+
+    def note_pace(self, seconds: float) -> None:
+        """Learn from how long the last batch took: a phone needs longer than its networks do."""
+        if self._expected:
+            self._pace *= min(max(seconds / self._expected, 0.25), 4.0)
+            self._pace = min(max(self._pace, _LEAST_PACE), _MOST_PACE)
 
     def left_out_percent(self, found: Sequence[Measurement]) -> float | None:
         fit = self._fit(found)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from latency import collect_devices
 from latency.cli import main
 from latency.law import op_ms, work
 from latency.measurement import append_measurements, read_measurements
@@ -234,6 +235,7 @@ def _documented_commands() -> list[str]:
 
 def test_every_command_of_the_page_works(capsys, tiny_onnx, monkeypatch):
     monkeypatch.chdir(tiny_onnx.parent)
+    monkeypatch.setattr(collect_devices, "ROUNDS", 1)
     _measurements(tiny_onnx.parent / "host.jsonl", names=FIVE)
     for line in _documented_commands():
         words = shlex.split(line)
@@ -241,6 +243,10 @@ def test_every_command_of_the_page_works(capsys, tiny_onnx, monkeypatch):
         if words[1] == "profile":
             # The page's file gets five networks from its reader; here they are made up.
             words[words.index("--out") + 1] = "one.jsonl"
+        if words[1] == "collect":
+            words[words.index("--out") + 1] = "collected.jsonl"
+            words[words.index("--minutes") + 1] = "0.0001"
+            words += ["--input", "8x8"]
         if "--aihub" in words:
             if not SHARED.is_dir():
                 continue
