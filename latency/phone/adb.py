@@ -7,11 +7,13 @@ errors: the device is still there (`FailureError`) or it is gone (`DeviceGoneErr
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import shlex
 import shutil
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +30,8 @@ _STATES = {
 }
 _ANSWER_S = 60
 """That adb and a device have for what takes a moment."""
+_ATTEMPT_S = 5.0
+"""To reach a lost device, until it is tried anew."""
 
 
 class DeviceGoneError(FailureError):
@@ -165,16 +169,16 @@ class Device:
 
     def come_back(self, seconds: float) -> bool:
         """Wait for a device that was lost; tell whether it is there again."""
-        if self.there():
-            return True
-        try:
-            if ":" in self.serial:  # over the network: adb forgets it, or tries again much later
-                for word in ("disconnect", "connect"):
-                    _call([str(self.adb), word, self.serial], seconds)
-            self._adb(["wait-for-device"], seconds)
-        except subprocess.TimeoutExpired:
-            return False
-        return self.there()
+        deadline = time.monotonic() + seconds
+        while not self.there():
+            if (left := deadline - time.monotonic()) <= 0:
+                return False
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                if ":" in self.serial:  # over the network: adb forgets it, or tries much later
+                    for word in ("disconnect", "connect"):
+                        _call([str(self.adb), word, self.serial], left)
+                self._adb(["wait-for-device"], min(left, _ATTEMPT_S))
+        return True
 
     def _lost(self, err: str) -> FailureError:
         if self.there():

@@ -35,6 +35,8 @@ FOLDER = "/data/local/tmp/mfagan"
 _MARK = "mfagan-run"
 _RETURN_S = 20.0
 """To wait for a lost device before it is left as it is."""
+_ATTEMPTS = 2
+"""To clean a phone up."""
 _GRACE_S = 30.0
 """More than the program's own time limit, until the connection is given up."""
 _DIFFERENT = 0.02
@@ -284,14 +286,16 @@ def _clean(device: Device) -> str | None:
         f"{remove}\n[ ! -e {quote(FOLDER)} ]"
     )
     reason = "it did not come back"
-    try:
-        if device.come_back(_RETURN_S):
+    for _ in range(_ATTEMPTS):  # what has just gone may seem to be there still
+        try:
+            if not device.come_back(_RETURN_S):
+                break
             answer = device.shell(script)
             if answer.status == 0:
                 return None
             reason = shown(answer.err.strip(), 200)
-    except FailureError as error:
-        reason = str(error)
+        except FailureError as error:
+            reason = str(error)
     return (
         f"{FOLDER} may stay on the device '{device.serial}' ({reason}); remove it with "
         f"`adb -s {quote(device.serial)} shell {remove}`"
