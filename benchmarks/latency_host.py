@@ -1,6 +1,7 @@
 """How well ten minutes of `mfagan-latency collect` predict this machine, against simpler models.
 
     python benchmarks/latency_host.py --minutes 10 --threads 1 --out host.jsonl
+    python benchmarks/latency_host.py --minutes 0 --measured host-unseen.jsonl --out host.jsonl
 
 Collects (or goes on with a file of `collect`), fits three models to the same measurements, then
 measures architectures that are in none of them and prints the share that falls within 5, 10 and
@@ -45,6 +46,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=10, help="of collecting; 0 for none")
     parser.add_argument("--unseen", type=int, default=200, help="architectures to predict")
+    parser.add_argument(
+        "--measured", type=Path, help="what an earlier run measured, to be predicted again"
+    )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--input", type=image_size, default=(128, 128), metavar="HxW")
     parser.add_argument("--seed", type=int, default=0)
@@ -69,10 +73,15 @@ def main() -> None:
     chosen = sum(one.model.startswith(chains.PREFIX) for one in known)
     print(
         f"{known[0].device}, {known[0].runtime} {known[0].runtime_version}, "
-        f"{known[0].threads} threads, {len(known)} networks measured ({chosen} of them chains) in "
-        f"{arguments.minutes:g} minutes, fitted in {seconds:.0f} s"
+        f"{known[0].threads} threads, {len(known)} networks measured ({chosen} of them chains), "
+        f"{arguments.minutes:g} minutes of it now; fitted in {seconds:.0f} s"
     )
-    unseen = _measure_unseen(device, plan, {network_of(one) for one in known}, arguments)
+    networks = {network_of(one) for one in known}
+    if arguments.measured:
+        unseen = read_measurements(arguments.measured)
+        assert networks.isdisjoint(map(network_of, unseen))
+    else:
+        unseen = _measure_unseen(device, plan, networks, arguments)
     _print_noise("collected", known)
     _print_noise("unseen", unseen)
     usual = statistics.median(one.reference_ms for one in known if one.reference_ms)
