@@ -28,6 +28,9 @@ _STATES = {
     "connecting": "it has not answered yet; try again in a moment",
     "no permissions": "this user may not open it; see `adb devices -l` for the rule to add",
 }
+_SETTLING = frozenset({"authorizing", "connecting"})
+"""States that another follows at once."""
+_PAUSE_S = 0.1
 _ANSWER_S = 60
 """That adb and a device have for what takes a moment."""
 _ATTEMPT_S = 5.0
@@ -83,11 +86,13 @@ def choose_device(serial: str | None = None) -> Device:
         FailureError: no device, or one that cannot be used as it is.
     """
     adb = find_adb()
-    done = _call([str(adb), "devices"], _ANSWER_S)
-    if done.returncode:
-        raise FailureError(f"adb cannot list devices: {_reason(done.stderr)}")
-    lines = [line.split("\t") for line in done.stdout.splitlines() if "\t" in line]
-    states = {words[0]: words[1].split(" (")[0].split(";")[0].strip() for words in lines}
+    deadline = time.monotonic() + _ATTEMPT_S
+    while True:
+        states = _read_states(adb)
+        settling = set(states.values()) & _SETTLING
+        if not settling or time.monotonic() > deadline:
+            break
+        time.sleep(_PAUSE_S)
     if not states:
         raise FailureError("adb sees no device; connect a phone with USB debugging switched on")
     listed = ", ".join(
@@ -105,6 +110,15 @@ def choose_device(serial: str | None = None) -> Device:
         advice = _STATES.get(state, "Android must be running on it")
         raise FailureError(f"the device '{serial}' is {state}: {advice}")
     return Device(adb=adb, serial=serial)
+
+
+def _read_states(adb: Path) -> dict[str, str]:
+    """Return the state of every device, by serial number."""
+    done = _call([str(adb), "devices"], _ANSWER_S)
+    if done.returncode:
+        raise FailureError(f"adb cannot list devices: {_reason(done.stderr)}")
+    lines = [line.split("\t") for line in done.stdout.splitlines() if "\t" in line]
+    return {words[0]: words[1].split(" (")[0].split(";")[0].strip() for words in lines}
 
 
 @dataclass(frozen=True, kw_only=True)
