@@ -13,6 +13,7 @@ device) leaves a whole file, from which the next call goes on.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import random
 import statistics
@@ -185,7 +186,7 @@ def measure_batch(
     from latency.model_writer import write_model
 
     with tempfile.TemporaryDirectory(prefix="mfagan-collect-") as folder:
-        paths = [Path(folder) / f"{number}.onnx" for number in range(len(batch))]
+        paths = [Path(folder) / _file_name(network) for network in batch]
         for network, path in zip(batch, paths, strict=True):
             model = write_model(plan.ops_of(*network), precision=plan.precision, name=network.name)
             onnx.save(model, path)
@@ -333,6 +334,11 @@ def network_of(one: Measurement) -> Network:
 def _seconds(ms: float) -> float:
     """Return about what measuring a network takes: a session, and some twelve runs."""
     return 0.2 + 12 * max(ms, 1.0) / 1e3
+
+
+def _file_name(network: Network) -> str:
+    """Return a name that no other network has: devices tell models apart by it."""
+    return hashlib.sha256(repr(network).encode()).hexdigest()[:16] + ".onnx"
 
 
 def _named(one: Measurement, network: Network) -> Measurement:
