@@ -318,9 +318,12 @@ CASES = [
     ("latency profile empty.onnx --out out/m.jsonl", "'empty.onnx' is not an ONNX file"),
     ("latency profile model.onnx --out out/m.csv", "must end in .jsonl"),
     ("latency profile model.onnx --out out/m.jsonl --runs 0", "at least 1 is needed"),
-    ("latency profile model.onnx --out out/m.jsonl --device abd", "is not one of"),
+    ("latency profile model.onnx --out out/m.jsonl --device abd", "must be host, adb or adb:"),
     ("latency profile model.onnx --out empty.png/m.jsonl", "empty.png' is a file"),
     ("latency profile model.onnx --out broken.jsonl", "'broken.jsonl' line 1"),
+    ("latency collect --target host/cpu", "required: --minutes"),
+    ("latency collect --target host/cpu --minutes 1 --out broken.jsonl", "'broken.jsonl' line 1"),
+    ("latency collect --target host/npu --minutes 1", "this machine is the target 'host/cpu'"),
     # mfagan-data
     ("data", "required: COMMAND"),
     ("data chekc photos", "did you mean 'check'"),
