@@ -41,6 +41,9 @@ def test_the_wheel_holds_the_packages_and_nothing_else(wheel):
     for room in ("mfagan", "nas", "export", "latency"):
         assert f"{room}/py.typed" in names
     assert any(name.startswith("latency/profiles/") for name in names)
+    assert {f"latency/phone/{name}" for name in ("runner.c", "bionic.h", "bionic_start.c")} <= set(
+        names
+    )
     data = ("datasets.toml", "benchmark_hashes.toml", "quality/niqe_model.json")
     weights = (f"weights/{path.name}" for path in shipped.FOLDER.iterdir())
     assert {f"mfagan/{name}" for name in (*data, *weights)} <= set(names)
