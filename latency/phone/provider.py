@@ -9,6 +9,7 @@ from latency.commandline import nearest
 
 PROVIDERS = ("cpu", "xnnpack", "nnapi", "qnn")
 _BUILT_IN = {"cpu": "cpu", "xnnpack": "XNNPACK", "nnapi": "nnapi", "qnn": "QNN"}
+_XNNPACK_THREADS = "intra_op_num_threads"
 _QNN_PLUGIN = "QNNExecutionProvider"
 _QNN_BACKEND = ("backend_path", "libQnnHtp.so")
 
@@ -33,11 +34,12 @@ class Provider:
         words = " ".join(value.lower() for key, value in self.options if key.startswith("backend"))
         return next((unit for unit in ("gpu", "cpu") if unit in words), "npu")
 
-    def flags(self, plugin: str | None) -> list[str]:
+    def flags(self, plugin: str | None, threads: int) -> list[str]:
         """Return the phone-side program's arguments.
 
         Args:
             plugin: the library on the phone that brings QNN, or None where it is built in.
+            threads: of the CPU, which XNNPACK wants told apart.
         """
         words = ["--provider", _BUILT_IN[self.name]]
         options = self.options
@@ -46,6 +48,8 @@ class Provider:
                 options = (_QNN_BACKEND, *options)
             if plugin:
                 words = ["--provider", _QNN_PLUGIN, "--plugin", plugin]
+        if self.name == "xnnpack" and _XNNPACK_THREADS not in dict(options):
+            options = ((_XNNPACK_THREADS, str(threads)), *options)
         for key, value in options:
             words += ["--option", f"{key}={value}"]
         return words

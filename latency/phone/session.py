@@ -102,7 +102,8 @@ class Session:
             words = [f"{home}/{self.runtime.loader}", "--library-path", home, *words]
         words += ["--type", model.kind, "--threads", threads, "--warmup", warmup, "--runs", runs]
         words += ["--limit", limit_s, "--layers", f"{FOLDER}/layers", "--watch"]
-        words += provider.flags(self.runtime.qnn_plugin and f"{home}/{self.runtime.qnn_plugin}")
+        plugin = self.runtime.qnn_plugin and f"{home}/{self.runtime.qnn_plugin}"
+        words += provider.flags(plugin, threads)
         setting = ("env", "ORT_DISABLE_TELEMETRY=1", f"LD_LIBRARY_PATH={home}")
         words = [*setting, f"ADSP_LIBRARY_PATH={home}", *words]
         script = (

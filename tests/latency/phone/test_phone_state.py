@@ -122,6 +122,8 @@ def test_lists_of_providers():
     found = parse_providers("cpu, qnn,cpu", ["qnn:a=b=c", "qnn:d="])
     assert [one.name for one in found] == ["cpu", "qnn"]
     words = "--provider QNN --option backend_path=libQnnHtp.so --option a=b=c --option d="
-    assert found[1].flags(None) == words.split()
+    assert found[1].flags(None, 2) == words.split()
+    words = "--provider XNNPACK --option intra_op_num_threads=2"
+    assert Provider(name="xnnpack").flags(None, 2) == words.split()
     with pytest.raises(ValueError, match="'' is not a provider; they are cpu, xnnpack, nnapi, qnn"):
         parse_providers("", [])
