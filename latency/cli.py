@@ -188,12 +188,14 @@ def _devices(arguments: argparse.Namespace) -> int:
     for one in profiles:
         sizes = ", ".join(f"{rows}x{columns}" for rows, columns in one.sizes)
         print(
-            f"{one.target}\n"
+            f"{one.target}{' (default)' if one.default else ''}\n"
             f"  measured on {one.device}, {one.measurements} measurements of {len(one.networks)} "
-            f"networks, LR {sizes}, {one.gmacs[0]:.3g} to {one.gmacs[1]:.3g} GMAC, to {one.date}\n"
+            f"networks, LR {sizes}, {one.gmacs[0]:.3g} to {one.gmacs[1]:.3g} GMAC"
+            f"{f', to {one.date}' if one.date else ''}\n"
             f"  law {one.law}: error {one.fit_error_percent:.1f} % on these networks, "
-            f"{one.left_out_error_percent:.1f} % on a network left out (worst "
-            f"{one.left_out_worst_percent:.1f} %)"
+            f"{one.left_out_error_percent:.1f} % on a {one.left_out} left out (worst "
+            f"{one.left_out_worst_percent:.0f} %)\n"
+            f"  from {'; '.join(f'{s.name} ({s.licence})' for s in one.sources)}"
         )
         if one.notes:
             print(f"  {one.notes}")
@@ -204,6 +206,13 @@ def _print_prediction(prediction: Prediction) -> None:
     print(f"  {prediction.target}: {prediction}")
     for reason in prediction.extrapolates:
         print(f"    extrapolates: {reason}")
+    if not prediction.extrapolates:
+        print(f"    interpolates: {prediction.measured}")
+    for kind, count in prediction.moved.items():
+        print(
+            f"    {prediction.runtime} moves {count} x {kind} to another unit, which this figure "
+            f"does not hold"
+        )
 
 
 def _print_costs(figures: Costs) -> None:

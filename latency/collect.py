@@ -24,6 +24,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from latency import fusion
 from latency.chain_sampling import sample_chain, vary_chain
 from latency.chains import PREFIX
 from latency.commandline import FailureError
@@ -38,7 +39,7 @@ FIRST = 24
 """Networks that are drawn at random before the law is asked."""
 CANDIDATES = 96
 """Architectures and chains each, of which a batch is chosen."""
-RANDOM_SHARE = 0.4
+RANDOM_SHARE = 0.5
 """Of a batch's time, for architectures drawn at random."""
 CHAIN_WEIGHT = 0.2
 """Of being sure of a chain, where being sure of an architecture is 1."""
@@ -262,7 +263,9 @@ class _Sampler:
         known = {network_of(one) for one in found}
         fit = self._fit(found)
         if fit is None:
-            return self._draw(FIRST // 4, FIRST // 4, known)
+            pairs = [Network(name, self._plan.sizes[0]) for name in fusion.chains()]
+            drawn = [one for one in pairs if one not in known]
+            return drawn or self._draw(FIRST // 4, FIRST // 4, known)
         drawn = self._draw(CANDIDATES, CANDIDATES - CANDIDATES // 4, known)
         drawn += self._around_worst(fit, found, CANDIDATES // 4, known | set(drawn))
         joint = fit.joint([self._plan.ops_of(*one) for one in drawn])

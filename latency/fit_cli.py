@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
+import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from latency import fusion
 from latency.commandline import Parser, add_common_flags, existing_path
-from latency.fit import Fit, Sample, fit, fit_best, make_profile, merge_twins
-from latency.law import COEFFICIENTS
+from latency.fit import LEAST_NETWORKS, Fit, Sample, fit, fit_best, merge_twins
+from latency.law import LAWS
 from latency.measurement import Measurement, read_measurements
 from latency.ops import OpList
-from latency.profile import Source
+from latency.profile import Profile, Source, shipped_profiles
+from latency.profile_making import make_profile, scaled_profile
 from latency.target import UNITS, Target
 from latency.terminal import warn
 
@@ -38,6 +43,7 @@ class _Data:
     device: str
     runtime_versions: tuple[str, ...]
     source: Source
+    fusions: tuple[fusion.Fusion, ...] = ()
 
 
 def add_fit_parser(subparsers: argparse._SubParsersAction[Parser]) -> Parser:
@@ -64,9 +70,15 @@ def add_fit_parser(subparsers: argparse._SubParsersAction[Parser]) -> Parser:
     parser.add_argument("--out", type=Path, required=True, help="profile to write, .json")
     parser.add_argument(
         "--law",
-        choices=("auto", *COEFFICIENTS),
+        choices=("auto", *LAWS),
         default="auto",
-        help="law to fit; auto (the default) takes the one of least error on networks left out",
+        help="law to fit; auto (the default) takes the one of macs, roofline and ops with the "
+        "least error on networks left out",
+    )
+    parser.add_argument(
+        "--terms",
+        metavar="TERM,TERM...",
+        help="of the law 'typed', e.g. floor_ms,gmac,elements (docs/latency.md lists them)",
     )
     parser.add_argument("--notes", default="", help="what a reader of a figure should know")
     published = parser.add_argument_group("published results")
@@ -102,30 +114,42 @@ def run_fit(arguments: argparse.Namespace, reader: Reader) -> int:
         data = _published(arguments, target)
     else:
         data = _measured(arguments.measurements, target, reader)
-    assert data.target.precision is not None
-    if arguments.law == "auto":
-        fits = fit_best(data.samples, data.target.precision)
-    else:
-        fits = [fit(data.samples, arguments.law, data.target.precision)]
-    profile = make_profile(
-        data.samples,
-        fits[0],
-        data.target,
-        device=data.device,
-        runtime_versions=data.runtime_versions,
-        sources=(data.source,),
-        notes=arguments.notes,
-    )
+    fits, profile = _fitted(arguments, data)
     profile.save(arguments.out)
     if arguments.json:
-        print(json.dumps(_as_json(data, fits, arguments.out), indent=2))
+        print(json.dumps(_as_json(data, fits, profile, arguments.out), indent=2))
     else:
-        _print(data, fits, profile.interval)
+        _print(data, fits, profile)
         print(arguments.out)
     return 0
 
 
+def _fitted(arguments: argparse.Namespace, data: _Data) -> tuple[list[Fit], Profile]:
+    """Return the fits, best first, and the profile; no fit where a shipped profile was scaled."""
+    assert data.target.precision is not None
+    described: dict[str, Any] = {
+        "device": data.device,
+        "runtime_versions": data.runtime_versions,
+        "sources": (data.source,),
+    }
+    if arguments.law == "auto" and len(data.samples) < LEAST_NETWORKS:
+        scaled = scaled_profile(data.samples, data.target, shipped_profiles(), **described)
+        return [], replace(scaled, notes=f"{scaled.notes} {arguments.notes}".strip())
+    if arguments.law == "auto":
+        fits = fit_best(data.samples, data.target.precision)
+    else:
+        names = tuple(filter(None, (arguments.terms or "").split(",")))
+        fits = [fit(data.samples, arguments.law, data.target.precision, names=names)]
+    macs = next((one for one in fits if one.law == "macs"), None)
+    profile = make_profile(
+        data.samples, fits[0], data.target, macs=macs, notes=arguments.notes, **described
+    )
+    return fits, profile
+
+
 def _check_flags(arguments: argparse.Namespace) -> None:
+    if (arguments.law == "typed") != (arguments.terms is not None):
+        raise ValueError("--law typed needs --terms, and --terms has a meaning only with it")
     published = ("layers", "published_device", "runtime", "unit", "published_precision", "licence")
     if not arguments.aihub:
         for name in published:
@@ -198,17 +222,25 @@ def _measured(paths: Sequence[Path], target: Target, reader: Reader) -> _Data:
             f"a profile is for one device, runtime, precision and number of threads; there are "
             f"{', '.join(sorted(kinds))}"
         )
+    from latency.collect import steady_ms
+
+    steady = steady_ms([one for one, _ in wanted])
     samples = [
         Sample(
             network=one.architecture or one.model,
             ops=reader(one.architecture or one.model, folder, one.input_size),
-            times_ms=(one.median_ms,),
+            times_ms=(ms,),
         )
-        for one, folder in wanted
+        for (one, folder), ms in zip(wanted, steady, strict=True)
     ]
     dates = sorted(one.date for one, _ in wanted)
     return _Data(
         samples=merge_twins(samples),
+        fusions=tuple(
+            fusion.detect(
+                {(m.model, m.input_size): ms for (m, _), ms in zip(wanted, steady, strict=True)}
+            )
+        ),
         target=targets.pop(),
         device=devices.pop(),
         runtime_versions=tuple({one.runtime_version for one, _ in wanted}),
@@ -228,31 +260,53 @@ def _target_of(one: Measurement, cores: str | None) -> Target:
     )
 
 
-def _print(data: _Data, fits: Sequence[Fit], interval: float) -> None:
-    best = fits[0]
-    print(f"{data.target}, measured on {data.device}; law {best.law}:")
-    for name, value in best.coefficients.items():
-        print(f"  {name:12} {value:.4g}")
-    print(f"{'network':40} {'LR':>9} {'GMAC':>8} {'measured ms':>12} {'fit':>7} {'left out':>9}")
-    for sample in sorted(data.samples, key=lambda s: s.macs):
-        _, height, width = sample.ops.input_shape
+def _print(data: _Data, fits: Sequence[Fit], profile: Profile) -> None:
+    print(f"{data.target}, measured on {data.device}; law {profile.law}:")
+    if profile.law != "ops":
+        for name, value in profile.coefficients.items():
+            print(f"  {name:12} {value:.4g}")
+    if not fits:
+        print(f"  {profile.notes}")
+    for best in fits[:1]:
         print(
-            f"{sample.network:40} {f'{height}x{width}':>9} {sample.macs / 1e9:8.3f} "
-            f"{sample.ms:12.2f} {best.errors[sample.network]:+7.1%} "
-            f"{best.left_out[sample.network]:+9.1%}"
+            f"{'network':40} {'LR':>9} {'GMAC':>8} {'measured ms':>12} {'fit':>7} {'left out':>9}"
         )
+        for sample in sorted(data.samples, key=lambda s: s.macs):
+            _, height, width = sample.ops.input_shape
+            left = best.left_out.get(sample.network)
+            print(
+                f"{sample.network:40} {f'{height}x{width}':>9} {sample.macs / 1e9:8.3f} "
+                f"{sample.ms:12.2f} {best.errors[sample.network]:+7.1%} "
+                + (f"{left:+9.1%}" if left is not None else "not judged".rjust(10))
+            )
     for one in fits:
         print(f"mean absolute error on networks left out, {one.law}: {one.left_out_percent:.1f} %")
-    print(f"90 % interval: a factor of {2.718281828459045**interval:.2f} either way")
+    for name in _outliers(fits):
+        print(f"outlier: {name} is off by {fits[0].left_out[name]:+.0%}; measure it again")
+    for found in data.fusions:
+        print(found)
+    print(f"90 % interval: a factor of {math.exp(profile.interval):.2f} either way")
 
 
-def _as_json(data: _Data, fits: Sequence[Fit], out: Path) -> dict[str, object]:
+def _outliers(fits: Sequence[Fit]) -> list[str]:
+    """Return networks whose error is five times what is usual, and at least a quarter."""
+    if not fits:
+        return []
+    errors = {name: abs(error) for name, error in fits[0].left_out.items()}
+    usual = statistics.median(errors.values())
+    return [name for name, error in errors.items() if error > max(5 * usual, 0.25)]
+
+
+def _as_json(data: _Data, fits: Sequence[Fit], profile: Profile, out: Path) -> dict[str, object]:
     return {
         "profile": str(out),
         "target": str(data.target),
-        "law": fits[0].law,
-        "coefficients": fits[0].coefficients,
-        "fit_errors": fits[0].errors,
-        "left_out_errors": fits[0].left_out,
+        "law": profile.law,
+        "coefficients": profile.coefficients,
+        "fit_errors": fits[0].errors if fits else {},
+        "left_out_errors": fits[0].left_out if fits else {},
         "left_out_percent": {one.law: one.left_out_percent for one in fits},
+        "outliers": _outliers(fits),
+        "fusions": [asdict(found) | {"verdict": found.verdict} for found in data.fusions],
+        "notes": profile.notes,
     }

@@ -1,60 +1,64 @@
-"""The laws from which a latency is computed, and the work of every op that they are fed.
+"""The laws from which a latency is computed; every one is a floor and a sum over ops.
 
-    roofline       floor + sum over ops of max(MAC / rate, bytes / bandwidth)
-    macs           floor + MAC / rate
-    macs_unfused   MAC / rate + time per element of the activations that do not fuse
+    macs        floor + MAC / rate: what every other law must beat to be shipped
+    roofline    floor + sum over ops of max(MAC / rate, bytes / bandwidth)
+    typed       floor + sum over ops of what each class of ops asks for (`latency.terms`)
+    ops         floor + sum over ops of a time of its own, learned (`latency.op_law`)
 
-Element-wise ops (activations, additions, batch norms) and reshapes cost nothing: mobile runtimes
-compute them inside the op before them, as TFLite's GPU delegate does with a linked addition.
-Counting additions as ops of their own predicts networks left out on the 865's GPU worse (5.0
-against 3.8 %). The exceptions, in the third law, are the activations of `UNFUSED`.
+In the first three, activations, additions, batch norms and reshapes cost nothing unless a typed
+law has a term for them: mobile runtimes compute them inside the op before, as TFLite's GPU delegate
+does with a linked addition. Counting additions as ops of their own in the roofline predicts
+networks left out on the 865's GPU worse (5.0 against 3.8 %).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from typing import Any
 
+from latency import op_law
 from latency.ops import ELEMENTWISE, WEIGHTED, Op, OpList
+from latency.terms import terms
 
+LAWS = ("macs", "roofline", "typed", "ops")
 BYTES_PER_ELEMENT = {"fp32": 4, "fp16": 2, "int8": 1, "int8-a16": 2}
-COEFFICIENTS = {
-    "roofline": ("floor_ms", "gmac_per_s", "gb_per_s"),
-    "macs": ("floor_ms", "gmac_per_s"),
-    "macs_unfused": ("gmac_per_s", "unfused_ns"),
-}
-"""Coefficients of each law: ms, 10^9 MAC/s, 10^9 bytes/s, ns per element."""
+ROOFLINE = ("floor_ms", "gmac_per_s", "gb_per_s")
+MACS = ("floor_ms", "gmac")
 
-# A clip between two quantized tensors is de-quantized, clipped and quantized again, while ReLU
-# disappears in the quantization and LeakyReLU has a quantized kernel (left out one by one, counting
-# LeakyReLU here as well makes the prediction of the 865's CPU worse).
-UNFUSED = frozenset({"clip"})
+Coefficients = Mapping[str, Any]
+"""`floor_ms` in every law; rates of the roofline; ms per unit of each term of `macs` and `typed`;
+for `ops` what `latency.op_law` says."""
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
-    """What one op asks of the machine: MACs, bytes moved, elements of an unfused activation."""
-
-    macs: int
-    moved: int
-    unfused: int
-
-
-def work(op: Op, ops: OpList, precision: str) -> Work:
-    """Return the work of one op of a list.
+def op_times(ops: OpList, law: str, coefficients: Coefficients, precision: str) -> list[float]:
+    """Return the milliseconds of every op of a network, in order, the floor apart.
 
     Args:
-        op: one of `ops`.
-        ops: its network, for the sizes of the op's inputs.
+        ops: the network, batch 1.
+        law: one of `LAWS`.
+        coefficients: of the law.
         precision: of weights and activations, a key of `BYTES_PER_ELEMENT`.
     """
-    unfused = op.elements if op.kind in UNFUSED else 0
-    if is_fused(op):
-        return Work(0, 0, unfused)
+    if law == "ops":
+        return [op_law.op_ms(one, coefficients) for one in op_law.signatures(ops)]
+    if law == "roofline":
+        return [_roofline_ms(op, ops, coefficients, precision) for op in ops.ops]
+    return [_typed_ms(op, ops, coefficients) for op in ops.ops]
+
+
+def network_ms(ops: OpList, law: str, coefficients: Coefficients, precision: str) -> float:
+    """Return the milliseconds of a network, the floor included."""
+    times = op_times(ops, law, coefficients, precision)
+    return float(coefficients.get("floor_ms", 0.0)) + math.fsum(times)
+
+
+def moved_bytes(op: Op, ops: OpList, precision: str) -> int:
+    """Return the bytes that an op reads and writes, weights included."""
     elements = op.elements + sum(ops.elements_of(tensor) for tensor in op.inputs)
     if op.kind in WEIGHTED:
         elements += op.parameters
-    return Work(op.macs, elements * BYTES_PER_ELEMENT[precision], unfused)
+    return elements * BYTES_PER_ELEMENT[precision]
 
 
 def is_fused(op: Op) -> bool:
@@ -62,16 +66,14 @@ def is_fused(op: Op) -> bool:
     return op.kind == "reshape" or op.kind in ELEMENTWISE
 
 
-def op_ms(work: Work, coefficients: Mapping[str, float]) -> float:
-    """Return the milliseconds of one op by the law that the coefficients belong to, floor apart."""
-    compute = work.macs / (coefficients["gmac_per_s"] * 1e6)
-    bandwidth = coefficients.get("gb_per_s")
-    memory = work.moved / (bandwidth * 1e6) if bandwidth else 0.0
-    return max(compute, memory) + work.unfused * coefficients.get("unfused_ns", 0.0) * 1e-6
+def _roofline_ms(op: Op, ops: OpList, coefficients: Coefficients, precision: str) -> float:
+    if is_fused(op):
+        return 0.0
+    compute = op.macs / (coefficients["gmac_per_s"] * 1e6)
+    memory = moved_bytes(op, ops, precision) / (coefficients["gb_per_s"] * 1e6)
+    return float(max(compute, memory))
 
 
-def total_ms(works: Iterable[tuple[Work, int]], coefficients: Mapping[str, float]) -> float:
-    """Return the milliseconds of a network given as pairs of a work and how often it occurs."""
-    return coefficients.get("floor_ms", 0.0) + sum(
-        count * op_ms(one, coefficients) for one, count in works
-    )
+def _typed_ms(op: Op, ops: OpList, coefficients: Coefficients) -> float:
+    asked = terms(op, ops)
+    return math.fsum(coefficients[name] * x for name, x in asked.items() if name in coefficients)

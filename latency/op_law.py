@@ -28,6 +28,8 @@ from latency.ops import ELEMENTWISE, POOLS, WEIGHTED, Op, OpList
 Coefficients = Mapping[str, Any]
 """As JSON: `floor_ms`, `block`, `length`, `base` (ms by class and group), `points` (by class)."""
 
+MOST = 1e12
+"""Bound of every coefficient: beyond, figures would be infinite."""
 LEAST_SHARE, MOST_SHARE = 0.25, 4.0
 """Of an op's time, as multiples of its base: a residual that leaves them is a fit gone astray."""
 
@@ -138,6 +140,48 @@ def unknown(found: Sequence[Signature], coefficients: Coefficients) -> set[str]:
     return {one.name for one in found} - set(coefficients["points"])
 
 
+def check(coefficients: Coefficients) -> None:
+    """Refuse what is not the law's coefficients, before a figure is computed from it.
+
+    Raises:
+        ValueError: a key is missing, or a value is not of its kind or not finite.
+    """
+
+    def number(value: Any, what: str, least: float = -MOST) -> None:
+        if type(value) not in (int, float) or not least <= value <= MOST:
+            raise ValueError(f"{what} must be a number from {least:g} to {MOST:g}")
+
+    def numbers(values: Any, count: int, what: str, least: float = -MOST) -> None:
+        if not isinstance(values, list | tuple) or len(values) != count:
+            raise ValueError(f"{what} must be {count} numbers")
+        for value in values:
+            number(value, what, least)
+
+    if missing := {"floor_ms", "block", "length", "base", "points"} - set(coefficients):
+        raise ValueError(f"the law 'ops' needs '{sorted(missing)[0]}'")
+    number(coefficients["floor_ms"], "floor_ms", 0.0)
+    if type(coefficients["block"]) is not int or not 1 <= coefficients["block"] <= 1024:
+        raise ValueError("block must be a whole number from 1 to 1024")
+    numbers(coefficients["length"], len(_COORDINATES), "length", 1e-6)
+    base, points = coefficients["base"], coefficients["points"]
+    if (
+        not isinstance(base, dict)
+        or not isinstance(points, dict)
+        or not {"conv", "other"} <= {*base}
+    ):
+        raise ValueError("base and points must be objects, base with 'conv' and 'other'")
+    for name, values in base.items():
+        numbers(values, 3, f"base of '{name}'", 0.0)
+    for name, one in points.items():
+        if not isinstance(one, dict) or set(one) != {"mean", "points"}:
+            raise ValueError(f"points of '{name}' must have 'mean' and 'points'")
+        number(one["mean"], f"mean of '{name}'")
+        for values in one["points"]:
+            numbers(values, len(_COORDINATES) + 1, f"a point of '{name}'")
+
+
+_COORDINATES = ("pixels", "reads", "writes", "filled", "filled", "thin", "fours")
+"""Of a place."""
 _WEIGHTED_GROUPS = frozenset(
     {"conv", "conv-depthwise", "conv-grouped", "vector", "conv_transpose", "matmul"}
 )

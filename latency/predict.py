@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any
 
-from latency import law
-from latency.ops import OpList
-from latency.profile import Profile
+from latency import law, support
+from latency.ops import ELEMENTWISE, WEIGHTED, OpList
+from latency.profile import CONFIDENCE, Profile
+from latency.terms import conv_class
 
-CONFIDENCE = 0.9
-# How much wider the interval gets outside what was measured. A rule, not a measurement: no device
-# here was measured at two sizes.
+# How much wider the interval gets outside what was measured. A rule, not a measurement: hardly a
+# device here was measured at two sizes.
 WIDER_PER_DOUBLING = 0.5
 WIDER_PER_UNSEEN_OP = 0.25
 
@@ -21,7 +23,12 @@ _FAMILIES = (
     frozenset({"concat", "gather", "pad", "slice"}),
     frozenset({"depth_to_space", "space_to_depth"}),
     frozenset({"add", "sub", "mul", "div"}),
+    frozenset({"global_avg_pool", "reduce_mean"}),
+    frozenset({"avg_pool", "max_pool"}),
 )
+# A GPU's compiler computes every activation inside the op before; CPUs and NPUs have kernels, and
+# no two cost the same.
+_ACTIVATIONS = ELEMENTWISE - {"add", "sub", "mul", "div"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,6 +51,9 @@ class Prediction:
         high_ms: upper end of the interval.
         confidence: share of latencies that the interval should hold.
         extrapolates: why the figure goes beyond what was measured; empty where it does not.
+        moved: kinds of ops that the runtime moves to another unit, each with how many there are;
+            the time of moving is not in the figure.
+        measured: what the profile was fitted on, in words.
         target: what it is for, in full, e.g. `snapdragon-865/gpu@tflite:fp16`.
         device: what was measured.
         runtime: e.g. `tflite`.
@@ -57,6 +67,8 @@ class Prediction:
     high_ms: float
     confidence: float
     extrapolates: tuple[str, ...]
+    moved: dict[str, int]
+    measured: str
     target: str
     device: str
     runtime: str
@@ -78,18 +90,21 @@ class Prediction:
 def predict(ops: OpList, profile: Profile) -> Prediction:
     """Predict the latency of a network by a device's profile.
 
+    An op of a kind that was not measured takes the time to move its data at `profile.gb_per_s`,
+    unless the law has a time for it.
+
     Args:
         ops: the network at the input size that is asked for, batch 1.
         profile: of the device.
 
     Returns:
-        Milliseconds with a 90 % interval, wider where the network's input, its MACs or its ops lie
-        outside those that the profile was fitted on.
+        Milliseconds with a 90 % interval, wider where the network's input, its MACs, channels or
+        ops lie outside those that the profile was fitted on.
     """
-    floor = Share(op=0, kind="floor", shape=(), ms=profile.coefficients.get("floor_ms", 0.0))
-    parts = [floor]
-    for op in ops.ops:
-        ms = law.op_ms(law.work(op, ops, profile.precision), profile.coefficients)
+    times = op_times(ops, profile)
+    floor = float(profile.coefficients.get("floor_ms", 0.0))
+    parts = [Share(op=0, kind="floor", shape=(), ms=floor)]
+    for op, ms in zip(ops.ops, times, strict=True):
         parts.append(Share(op=op.output, kind=op.kind, shape=op.shape, ms=ms))
     total = math.fsum(part.ms for part in parts)
     reasons, widening = _extrapolation(ops, profile, parts, total)
@@ -100,6 +115,11 @@ def predict(ops: OpList, profile: Profile) -> Prediction:
         high_ms=total * spread,
         confidence=CONFIDENCE,
         extrapolates=tuple(reasons),
+        moved=support.moved(ops, profile.runtime, profile.unit),
+        measured=(
+            f"{len(profile.networks)} networks at {_sizes(profile)}, {profile.gmacs[0]:.3g} to "
+            f"{profile.gmacs[1]:.3g} GMAC, on {profile.device}"
+        ),
         target=str(profile.target),
         device=profile.device,
         runtime=profile.runtime,
@@ -107,6 +127,70 @@ def predict(ops: OpList, profile: Profile) -> Prediction:
         unit=profile.unit,
         breakdown=tuple(parts),
     )
+
+
+def op_times(ops: OpList, profile: Profile) -> list[float]:
+    """Return the milliseconds of every op of a network, in order, the floor apart."""
+    times = law.op_times(ops, profile.law, profile.coefficients, profile.precision)
+    known = kinds_known(profile)
+    return [
+        ms or law.moved_bytes(op, ops, profile.precision) / (profile.gb_per_s * 1e6)
+        if op.kind not in known
+        else ms
+        for op, ms in zip(ops.ops, times, strict=True)
+    ]
+
+
+@lru_cache(maxsize=64)
+def _known(measured: tuple[str, ...], unit: str) -> frozenset[str]:
+    found = {"reshape", *measured}
+    for family in (*_FAMILIES, *([_ACTIVATIONS] if unit == "gpu" else [])):
+        if not family.isdisjoint(found):
+            found |= family
+    return frozenset(found)
+
+
+def kinds_known(profile: Profile) -> frozenset[str]:
+    """Return the kinds of ops that were measured, and those that behave as one that was."""
+    return _known(profile.ops, profile.unit)
+
+
+def extrapolation(
+    size: tuple[int, int],
+    gmacs: float,
+    channels: tuple[int, int],
+    unseen: Mapping[str, float],
+    profile: Profile,
+) -> tuple[list[str], float]:
+    """Return why a network lies outside what was measured, and the factor on the interval.
+
+    Args:
+        size: input height and width.
+        gmacs: of the network.
+        channels: fewest and most that a convolution of it writes.
+        unseen: kinds of ops that were not measured, each with its share of the prediction.
+        profile: of the device.
+    """
+    reasons = []
+    pixels = sorted(rows * columns for rows, columns in profile.sizes)
+    away = _doublings(size[0] * size[1], pixels[0], pixels[-1])
+    if size not in profile.sizes:
+        reasons.append(f"input {size[0]}x{size[1]}, measured at {_sizes(profile)}")
+    beyond = _doublings(gmacs, *profile.gmacs)
+    if beyond:
+        reasons.append(
+            f"{gmacs:.3g} GMAC, measured from {profile.gmacs[0]:.3g} to {profile.gmacs[1]:.3g}"
+        )
+    wide = max(_doublings(one, *profile.channels) for one in channels)
+    if wide:
+        reasons.append(
+            f"convolutions of {channels[0]} to {channels[1]} channels, measured from "
+            f"{profile.channels[0]} to {profile.channels[1]}"
+        )
+    for kind, share in sorted(unseen.items()):
+        reasons.append(f"op {kind} was in no network measured ({share:.0%} of the prediction)")
+    widening = WIDER_PER_DOUBLING * (away + beyond + wide) + WIDER_PER_UNSEEN_OP * len(unseen)
+    return reasons, 1 + widening
 
 
 def _three(value: float) -> str:
@@ -117,26 +201,40 @@ def _three(value: float) -> str:
 def _extrapolation(
     ops: OpList, profile: Profile, parts: list[Share], total: float
 ) -> tuple[list[str], float]:
-    """Return why a network lies outside a profile, and the factor on its interval."""
-    reasons = []
     height, width = ops.input_shape[-2:]
-    pixels = sorted(rows * columns for rows, columns in profile.sizes)
-    away = _doublings(height * width, pixels[0], pixels[-1])
-    if (height, width) not in profile.sizes:
-        measured = ", ".join(f"{rows}x{columns}" for rows, columns in profile.sizes)
-        reasons.append(f"input {height}x{width}, measured at {measured}")
-    gmacs = sum(op.macs for op in ops.ops) / 1e9
-    beyond = _doublings(gmacs, *profile.gmacs)
-    if beyond:
-        reasons.append(
-            f"{gmacs:.3g} GMAC, measured from {profile.gmacs[0]:.3g} to {profile.gmacs[1]:.3g}"
+    convolutions = [op for op in ops.ops if op.kind in WEIGHTED]
+    written = [op.shape[0] for op in convolutions] or [profile.channels[0]]
+    known = kinds_known(profile)
+    classes = {
+        f"conv {conv_class(op)}" for op in convolutions if op.kind in ("conv", "conv_transpose")
+    }
+    unseen = {
+        kind: sum(part.ms for part in parts if part.kind == kind) / (total or 1.0)
+        for kind in {op.kind for op in ops.ops} - known
+    }
+    unseen |= {
+        name: sum(
+            part.ms
+            for part, op in zip(parts[1:], ops.ops, strict=True)
+            if op.kind in WEIGHTED and f"conv {conv_class(op)}" == name
         )
-    unseen = {part.kind for part in parts[1:] if not _seen(part.kind, profile.ops)}
-    for kind in sorted(unseen):
-        share = sum(part.ms for part in parts if part.kind == kind) / total
-        reasons.append(f"op {kind} was in no network measured ({share:.0%} of the prediction)")
-    widening = 1 + WIDER_PER_DOUBLING * (away + beyond) + WIDER_PER_UNSEEN_OP * len(unseen)
-    return reasons, widening
+        / (total or 1.0)
+        for name in classes - set(profile.ops)
+    }
+    return extrapolation(
+        (height, width),
+        sum(op.macs for op in convolutions) / 1e9,
+        (min(written), max(written)),
+        unseen,
+        profile,
+    )
+
+
+def _sizes(profile: Profile) -> str:
+    if len(profile.sizes) > 3:
+        least, most = min(profile.sizes), max(profile.sizes)
+        return f"{len(profile.sizes)} sizes from {least[0]}x{least[1]} to {most[0]}x{most[1]}"
+    return ", ".join(f"{rows}x{columns}" for rows, columns in profile.sizes)
 
 
 def _doublings(value: float, least: float, most: float) -> float:
@@ -147,8 +245,3 @@ def _doublings(value: float, least: float, most: float) -> float:
     return (
         math.log2(value / most) if value > most else min(8.0, math.log2(least / max(value, 1e-9)))
     )
-
-
-def _seen(kind: str, measured: tuple[str, ...]) -> bool:
-    family = next((f for f in _FAMILIES if kind in f), frozenset({kind}))
-    return kind == "reshape" or not family.isdisjoint(measured)

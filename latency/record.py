@@ -54,6 +54,8 @@ def _record(kind: type[T], fields: dict[str, Any]) -> T:
 
 def _value(name: str, hint: Any, value: Any) -> Any:
     """Return a JSON value as the hinted type, or refuse it."""
+    if hint is Any:
+        return value
     if isinstance(hint, types.UnionType):
         return None if value is None else _value(name, get_args(hint)[0], value)
     origin, args = get_origin(hint), get_args(hint)

@@ -6,7 +6,6 @@ what the profile says, e.g. `snapdragon-865/gpu` is TFLite's GPU delegate in fp1
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,8 +95,9 @@ class Target:
 
 def known() -> list[str]:
     """Return the short targets (soc/unit) of the profiles that are shipped."""
-    names = set()
-    for path in PROFILE_FOLDER.glob("*.json"):
-        fields = json.loads(path.read_text(encoding="utf-8"))
-        names.add(f"{fields['soc']}/{fields['unit']}")
-    return sorted(names)
+    found = (re.match(rf"(.+)-({'|'.join(UNITS)})-", path.name) for path in _profiles())
+    return sorted({f"{match[1]}/{match[2]}" for match in found if match})
+
+
+def _profiles() -> list[Path]:
+    return sorted(PROFILE_FOLDER.glob("*.json"))

@@ -2,14 +2,23 @@
 
 import math
 import random
+import statistics
+from dataclasses import replace
 
 import pytest
 from scipy import stats
 
 from latency import law
-from latency.fit import Sample, fit, fit_best, interval, make_profile, merge_twins
+from latency.fit import Sample, fit, fit_best, merge_twins
 from latency.ops import OpList, OpListBuilder
-from latency.profile import Source, load_profile
+from latency.profile import Source, load_profile, shipped_profiles
+from latency.profile_making import (
+    error_range,
+    interval,
+    make_profile,
+    noise_percent,
+    scaled_profile,
+)
 from latency.target import Target
 
 SOURCE = Source(
@@ -17,8 +26,8 @@ SOURCE = Source(
 )
 TRUE = {
     "roofline": {"floor_ms": 2.0, "gmac_per_s": 120.0, "gb_per_s": 12.0},
-    "macs": {"floor_ms": 2.0, "gmac_per_s": 120.0},
-    "macs_unfused": {"gmac_per_s": 120.0, "unfused_ns": 3.0},
+    "macs": {"floor_ms": 2.0, "gmac": 8.0},
+    "typed": {"floor_ms": 1.0, "gmac": 8.0, "clip.out": 3.0},
 }
 
 
@@ -37,7 +46,7 @@ def _samples(law_name: str, noise: float = 0.0) -> list[Sample]:
     samples = []
     for index, (width, depth) in enumerate([(4, 9), (16, 3), (32, 5), (64, 4), (96, 6), (8, 30)]):
         ops = _network(width, depth, "clip" if index % 2 else "relu")
-        ms = law.total_ms(((law.work(op, ops, "fp16"), 1) for op in ops.ops), TRUE[law_name])
+        ms = law.network_ms(ops, law_name, TRUE[law_name], "fp16")
         ms *= math.exp(rng.gauss(0, noise))
         samples.append(Sample(network=f"n{index}", ops=ops, times_ms=(ms,)))
     return samples
@@ -45,22 +54,81 @@ def _samples(law_name: str, noise: float = 0.0) -> list[Sample]:
 
 @pytest.mark.parametrize("law_name", list(TRUE))
 def test_exact_data_give_the_coefficients_back(law_name):
-    fitted = fit(_samples(law_name), law_name, "fp16")
+    names = tuple(TRUE[law_name]) if law_name == "typed" else ()
+    fitted = fit(_samples(law_name), law_name, "fp16", names=names)
     assert fitted.coefficients == pytest.approx(TRUE[law_name], rel=1e-3)
     assert max(abs(error) for error in fitted.left_out.values()) < 1e-2
 
 
 def test_the_law_that_predicts_best_comes_first():
-    fits = fit_best(_samples("macs_unfused", noise=0.02), "fp16")
-    assert fits[0].law == "macs_unfused"
+    fits = fit_best(_samples("roofline", noise=0.01), "fp16")
+    assert [one.law for one in fits] == ["roofline", "macs"]
     assert [one.left_out_percent for one in fits] == sorted(one.left_out_percent for one in fits)
 
 
-def test_a_coefficient_that_no_network_shows_is_not_fitted():
-    relus = [
-        Sample(network=str(w), ops=_network(w, 4), times_ms=(w / 4,)) for w in (8, 16, 24, 32, 48)
+def test_families_are_left_out_together():
+    samples = [
+        replace(sample, family="narrow" if index < 2 else "")
+        for index, sample in enumerate(_samples("macs", noise=0.1))
     ]
-    assert "macs_unfused" not in {one.law for one in fit_best(relus, "fp16")}
+    fitted = fit(samples, "macs", "fp16")
+    others = fit(samples[2:], "macs", "fp16")
+    for sample in samples[:2]:
+        ms = law.network_ms(sample.ops, "macs", others.coefficients, "fp16")
+        assert fitted.left_out[sample.network] == pytest.approx(ms / sample.ms - 1, rel=1e-6)
+    one_family = [replace(sample, family="all") for sample in samples]
+    with pytest.raises(ValueError, match="one family; measure networks of another"):
+        fit(one_family, "macs", "fp16")
+
+
+def test_a_network_with_a_product_that_no_other_has_is_not_judged():
+    g = OpListBuilder((3, 64, 64))
+    x = g.conv(0, 8)
+    g.add(
+        "conv_transpose", (x,), (3, 128, 128), kernel=(2, 2), stride=(2, 2), in_channels=8,
+        parameters=99,
+    )  # fmt: skip
+    samples = [*_samples("macs"), Sample(network="odd", ops=g.build(), times_ms=(9.0,))]
+    fitted = fit(samples, "macs", "fp16")
+    assert fitted.unpredictable == ("odd",)
+    assert "odd" not in fitted.left_out
+    assert "odd" in fitted.errors
+
+
+def test_terms_are_checked():
+    samples = _samples("typed")
+    with pytest.raises(ValueError, match="'typed' needs terms; known are floor_ms"):
+        fit(samples, "typed", "fp16")
+    with pytest.raises(ValueError, match="'gmacs' is not a term; did you mean 'gmac'"):
+        fit(samples, "typed", "fp16", names=("gmacs",))
+
+
+def test_ops_are_learned_from_networks():
+    """Every op has a price of its own that no other law can give; the law `ops` finds it."""
+
+    def price(ops: OpList) -> float:
+        total = 0.2
+        for op in ops.ops:
+            if op.kind == "conv":
+                total += op.macs / 1e9 * (20 if op.shape[0] % 16 else 8) + 0.05
+            elif op.kind == "depth_to_space":
+                total += op.elements / 1e6
+        return total
+
+    shapes = [(w, d) for w in (4, 8, 12, 16, 24, 28, 32, 40, 48, 64) for d in (1, 3, 6)]
+    samples = [
+        Sample(network=f"{w}-{d}", ops=_network(w, d), times_ms=(price(_network(w, d)),))
+        for w, d in shapes
+    ]
+    fits = fit_best(samples, "fp32")
+    assert fits[0].law == "ops"
+    assert fits[0].left_out_percent < 3 < fits[1].left_out_percent
+    unseen = _network(32, 4)
+    ms = law.network_ms(unseen, "ops", fits[0].coefficients, "fp32")
+    assert ms == pytest.approx(price(unseen), rel=0.02)
+    assert sum(law.op_times(unseen, "ops", fits[0].coefficients, "fp32")) == pytest.approx(
+        ms - fits[0].coefficients["floor_ms"]
+    )
 
 
 def test_a_left_out_error_is_that_of_a_fit_without_the_network():
@@ -68,7 +136,7 @@ def test_a_left_out_error_is_that_of_a_fit_without_the_network():
     fitted = fit(samples, "macs", "fp16")
     others = fit(samples[1:], "macs", "fp16")
     ops = samples[0].ops
-    ms = law.total_ms(((law.work(op, ops, "fp16"), 1) for op in ops.ops), others.coefficients)
+    ms = law.network_ms(ops, "macs", others.coefficients, "fp16")
     assert fitted.left_out["n0"] == pytest.approx(ms / samples[0].ms - 1, rel=1e-6)
 
 
@@ -123,7 +191,8 @@ def test_a_profile_says_what_it_was_made_from(tmp_path):
     made.save(tmp_path / "x.json")
     assert load_profile(tmp_path / "x.json") == made
     assert made.sizes == ((64, 64),)
-    assert made.ops == ("clip", "conv", "depth_to_space", "relu")
+    assert made.ops == ("clip", "conv", "conv dense", "depth_to_space", "relu")
+    assert made.channels == (4, 96)
     assert (made.runtime_versions, made.measurements, made.date) == (("1", "2"), 6, "2026-02-01")
     assert made.left_out_error_percent == pytest.approx(fitted.left_out_percent, rel=1e-4)
     with pytest.raises(ValueError, match="needs runtime and precision"):
@@ -131,6 +200,60 @@ def test_a_profile_says_what_it_was_made_from(tmp_path):
             samples,
             fitted,
             Target.parse("x/gpu"),
+            device="X",
+            runtime_versions=(),
+            sources=(SOURCE,),
+        )
+
+
+def test_many_errors_give_the_interval_themselves():
+    rng = random.Random(2)
+    errors = {str(i): math.exp(rng.gauss(0, 0.1)) - 1 for i in range(99)}
+    logs = sorted(abs(math.log1p(e)) for e in errors.values())
+    assert interval(errors) == pytest.approx(logs[89])  # the 90th of 99: of 100 with the next one
+
+
+def test_the_range_of_an_error_draws_whole_families():
+    errors = {"a1": 0.1, "a2": -0.3, "b1": 0.5}
+    groups = {"a1": "a", "a2": "a", "b1": "b"}
+    low, high = error_range(errors, groups)
+    assert (low, high) == (pytest.approx(20), pytest.approx(50))  # only a's, only b's
+    low, high = error_range(errors, dict.fromkeys(errors, "one"))
+    assert low == high == pytest.approx(30)
+
+
+def test_noise_is_that_of_repeated_measurements():
+    ops = _network(8, 2)
+    once = Sample(network="a", ops=ops, times_ms=(1.0,))
+    thrice = Sample(network="b", ops=ops, times_ms=(1.0, 1.1, 1.3))
+    assert noise_percent([once]) is None
+    expected = statistics.fmean([abs(1 / 1.1 - 1), 0, 1.3 / 1.1 - 1])
+    assert noise_percent([once, thrice]) == pytest.approx(100 * expected)
+
+
+def test_few_measurements_start_from_the_nearest_shipped_profile():
+    start = load_profile("snapdragon-865/gpu")
+    samples = []
+    for width, depth in [(16, 3), (32, 5)]:
+        ops = _network(width, depth)
+        ms = 1.7 * law.network_ms(ops, start.law, start.coefficients, start.precision)
+        samples.append(Sample(network=f"{width}", ops=ops, times_ms=(ms,)))
+    target = Target.parse("mine/gpu@tflite:fp16")
+    made = scaled_profile(
+        samples, target, shipped_profiles(), device="X", runtime_versions=(), sources=(SOURCE,)
+    )
+    assert "2 networks were measured" in made.notes
+    assert "snapdragon-865/gpu@tflite:fp16 times 1.7" in made.notes
+    assert made.left_out == "nothing"
+    assert made.interval > start.interval
+    for sample in samples:
+        ms = law.network_ms(sample.ops, made.law, made.coefficients, made.precision)
+        assert ms == pytest.approx(sample.ms, rel=1e-3)
+    with pytest.raises(ValueError, match="no profile of a npu is shipped"):
+        scaled_profile(
+            samples,
+            Target.parse("mine/npu@x:fp16"),
+            [start],
             device="X",
             runtime_versions=(),
             sources=(SOURCE,),

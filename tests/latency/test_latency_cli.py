@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from latency import collect_devices
+from latency import collect_devices, fusion
 from latency.cli import main
-from latency.law import op_ms, work
+from latency.law import network_ms
 from latency.measurement import append_measurements, read_measurements
 from latency.profile import load_profile, shipped_profiles
 from mfagan.architecture import op_list, parse
@@ -30,13 +30,13 @@ def _run(capsys, *argv):
 
 def _measurements(path, *, emulated=False, names=("mfa_x4_w16_c2_s0", SMALL)):
     """Write measurements that follow the law of 2 ms plus 100 GMAC/s exactly."""
-    true = {"floor_ms": 2.0, "gmac_per_s": 100.0}
+    true = {"floor_ms": 2.0, "gmac": 10.0}
     from test_measurement import ONE
 
     found = []
     for name in names:
         ops = op_list(parse(name), 64, 64)
-        ms = 2.0 + sum(op_ms(work(op, ops, "fp32"), true) for op in ops.ops)
+        ms = network_ms(ops, "macs", true, "fp32")
         found.append(
             replace(
                 ONE,
@@ -117,7 +117,7 @@ def test_fit_from_measurements_recovers_the_law(capsys, tmp_path):
     assert "warning: 5 emulated measurements are left out" in err
     assert out.splitlines()[-1] == str(tmp_path / "p.json")
     profile = load_profile(tmp_path / "p.json")
-    assert profile.coefficients == pytest.approx({"floor_ms": 2.0, "gmac_per_s": 100.0}, rel=1e-3)
+    assert profile.coefficients == pytest.approx({"floor_ms": 2.0, "gmac": 10.0}, rel=1e-3)
     assert str(profile.target) == "host/cpu@onnxruntime:fp32"
     assert (profile.notes, profile.sizes, profile.measurements) == ("a note", ((64, 64),), 5)
     argv = ("predict", SMALL, "--profile", str(tmp_path / "p.json"), "--input", "64x64", "--json")
@@ -194,9 +194,103 @@ def test_measurements_that_do_not_go_together(capsys, tmp_path):
     assert (status, "no measurement is for 'host/gpu'; there are host/cpu" in err) == (2, True)
     few = tmp_path / "few.jsonl"
     _measurements(few)
-    status, _, err = _run(capsys, "fit", str(few), *target)
+    status, _, err = _run(capsys, "fit", str(few), *target, "--law", "macs")
     assert (status, "at least 4 different networks, got 2" in err) == (2, True)
     assert not (tmp_path / "p.json").exists()
+    for argv in (("--law", "typed"), ("--terms", "gmac")):
+        status, _, err = _run(capsys, "fit", str(path), *target, *argv)
+        assert (status, "--law typed needs --terms" in err) == (2, True)
+
+
+def test_two_networks_scale_the_nearest_shipped_profile_and_say_so(capsys, tmp_path):
+    _measurements(tmp_path / "m.jsonl")
+    argv = ("fit", str(tmp_path / "m.jsonl"), "--target", "host/cpu")
+    status, out, _ = _run(capsys, *argv, "--out", str(tmp_path / "p.json"))
+    assert status == 0
+    assert "2 networks were measured, too few for a fit: the profile of snapdragon-" in out
+    found = json.loads(
+        _run(capsys, "predict", SMALL, "--profile", str(tmp_path / "p.json"), "--json")[1]
+    )
+    assert found["prediction"]["high_ms"] > 1.5 * found["prediction"]["ms"]
+
+
+def test_an_outlier_is_named_and_terms_are_fitted(capsys, tmp_path):
+    path = tmp_path / "m.jsonl"
+    names = (*FIVE, "mfa_x4_w24_c2_s0", "mfa_x4_w32_c4_s0", "mfa_x4_w40_c4-4_s0-0")
+    _measurements(path, names=names)
+    lines = read_measurements(path)
+    path.unlink()
+    odd = replace(lines[2], inference_times_ms=tuple(4 * t for t in lines[2].inference_times_ms))
+    append_measurements(path, [*lines[:2], odd, *lines[3:]])
+    argv = ("fit", str(path), "--target", "host/cpu", "--out", str(tmp_path / "p.json"))
+    _, out, _ = _run(capsys, *argv, "--law", "typed", "--terms", "floor_ms,gmac")
+    assert re.findall(r"^outlier: (\S+) is off by -7\d%", out, re.MULTILINE) == [names[2]]
+
+
+def test_what_fuses_is_said(capsys, tmp_path):
+    """Chains with the times of a runtime that computes ReLU inside convolutions, and no PReLU."""
+    from test_measurement import ONE
+
+    own = {"relu": 1.0, "clip": 1.0, "leakyrelu": 1.0, "prelu": 1.0, "sigmoid": 1.0, "add0": 1.0}
+    left = {"relu": 0.02, "prelu": 0.9, "sigmoid": 0.5}
+    path = tmp_path / "m.jsonl"
+    found = []
+    for name in fusion.chains():
+        steps = name.split("_")[2:]
+        behind = len(steps) == 2
+        ms = 0.5 + sum(
+            5.0 if step.startswith("conv") else left.get(step, 0.1) * own[step] if behind
+            else own.get(step, 0.0)
+            for step in steps
+        )  # fmt: skip
+        found.append(
+            replace(
+                ONE,
+                soc="host",
+                precision="fp32",
+                model=name,
+                architecture=None,
+                input_size=(64, 64),
+                inference_times_ms=(ms,),
+            )
+        )
+    append_measurements(path, found)
+    argv = ("fit", str(path), "--target", "host/cpu", "--out", str(tmp_path / "p.json"), "--json")
+    fusions = json.loads(_run(capsys, *argv)[1])["fusions"]
+    odd = {"prelu": "does not fuse", "sigmoid": "partly"}
+    assert {one["step"]: one["verdict"] for one in fusions} == dict.fromkeys(own, "fuses") | odd
+
+
+def test_ops_that_leave_the_unit_and_ops_never_measured_are_named(capsys, tmp_path):
+    import onnx
+    from onnx import TensorProto, helper
+
+    shape = ["N", 3, "H", "W"]
+    weights = helper.make_tensor("w", TensorProto.FLOAT, (3, 8, 2, 2), [0.1] * 96)
+    nodes = [
+        helper.make_node("ConvTranspose", ["lr", "w"], ["t"], strides=[2, 2]),
+        helper.make_node("HardSwish", ["t"], ["sr"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("lr", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("sr", TensorProto.FLOAT, ["N", 8, "H2", "W2"])],
+        [weights],
+    )
+    path = tmp_path / "t.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)]), path)
+    argv = ("predict", str(path), "--input", "64x64", "--target")
+    out = _run(capsys, *argv, "snapdragon-8-gen-1/npu")[1]
+    assert "nnapi moves 1 x conv_transpose to another unit" in out
+    found = json.loads(_run(capsys, *argv, "snapdragon-865/cpu", "--json")[1])["prediction"]
+    assert any("op hardswish was in no network measured" in one for one in found["extrapolates"])
+    assert any("op conv_transpose was in no" in one for one in found["extrapolates"])
+    profile = load_profile("snapdragon-865/cpu")
+    moved = (3 * 64 * 64 + 8 * 128 * 128 + 96) * 1 / (profile.gb_per_s * 1e6)
+    parts = {part["kind"]: part["ms"] for part in found["breakdown"]}
+    assert parts["conv_transpose"] >= min(moved, parts["conv_transpose"]) > 0
+    assert parts["hardswish"] > 0
 
 
 def test_a_profile_of_another_target_is_refused(capsys, tmp_path):
@@ -258,11 +352,13 @@ def test_every_command_of_the_page_works(capsys, tiny_onnx, monkeypatch):
 
 def test_the_pages_error_table_is_the_profiles():
     text = (ROOT / "docs" / "latency.md").read_text(encoding="utf-8")
-    for profile in shipped_profiles():
+    for one in shipped_profiles():
+        low, high = one.left_out_range_percent
+        noise = "" if one.noise_percent is None else f"{one.noise_percent:.1f}"
         row = (
-            f"| `{profile.law}` | {profile.fit_error_percent:.1f} % | "
-            f"{profile.left_out_error_percent:.1f} % | {profile.left_out_worst_percent:.1f} % | "
-            f"factor {2.718281828459045**profile.interval:.2f} |"
+            f"| `{one.target}` | {len(one.networks)} | {one.law} | {one.fit_error_percent:.1f} | "
+            f"{one.left_out_error_percent:.1f} by {one.left_out} | {low:.1f} to {high:.1f} | "
+            f"{one.left_out_worst_percent:.0f} | {one.macs_error_percent:.1f} | {noise} |\n"
         )
         assert row in text
 

@@ -63,7 +63,7 @@ def test_clips_are_slow_on_the_quantized_cpu_and_relus_are_free():
         return predict(g.build(), CPU).ms
 
     extra = network("clip") - network("relu")
-    assert extra == pytest.approx(16 * 128 * 128 * CPU.coefficients["unfused_ns"] * 1e-6)
+    assert extra == pytest.approx(16 * 128 * 128 * CPU.coefficients["unfused.out"] / 1e6)
 
 
 def test_the_breakdown_adds_up_and_figures_carry_their_runtime():
@@ -74,6 +74,7 @@ def test_the_breakdown_adds_up_and_figures_carry_their_runtime():
         assert [part.op for part in prediction.breakdown] == list(range(len(ops.ops) + 1))
         assert prediction.low_ms < prediction.ms < prediction.high_ms
         assert prediction.confidence == 0.9
+        assert not prediction.moved
         assert f"{profile.runtime} {profile.precision} on {profile.unit}" in str(prediction)
 
 
