@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any
 
 from latency import law, support
-from latency.ops import ELEMENTWISE, WEIGHTED, OpList
+from latency.ops import ELEMENTWISE, WEIGHTED, Op, OpList
 from latency.profile import CONFIDENCE, Profile
 from latency.terms import conv_class
 
@@ -155,6 +155,17 @@ def kinds_known(profile: Profile) -> frozenset[str]:
     return _known(profile.ops, profile.unit)
 
 
+def unseen_kinds(ops: OpList, profile: Profile) -> set[str]:
+    """Return the kinds of ops, and classes of convolutions, that no measured network had."""
+    found = set[str]().union(*map(_names, ops.ops))
+    return found - kinds_known(profile)
+
+
+def _names(op: Op) -> set[str]:
+    convolves = op.kind in ("conv", "conv_transpose")
+    return {op.kind, f"conv {conv_class(op)}"} if convolves else {op.kind}
+
+
 def extrapolation(
     size: tuple[int, int],
     gmacs: float,
@@ -204,23 +215,10 @@ def _extrapolation(
     height, width = ops.input_shape[-2:]
     convolutions = [op for op in ops.ops if op.kind in WEIGHTED]
     written = [op.shape[0] for op in convolutions] or [profile.channels[0]]
-    known = kinds_known(profile)
-    classes = {
-        f"conv {conv_class(op)}" for op in convolutions if op.kind in ("conv", "conv_transpose")
-    }
-    unseen = {
-        kind: sum(part.ms for part in parts if part.kind == kind) / (total or 1.0)
-        for kind in {op.kind for op in ops.ops} - known
-    }
-    unseen |= {
-        name: sum(
-            part.ms
-            for part, op in zip(parts[1:], ops.ops, strict=True)
-            if op.kind in WEIGHTED and f"conv {conv_class(op)}" == name
-        )
-        / (total or 1.0)
-        for name in classes - set(profile.ops)
-    }
+    unseen = dict.fromkeys(unseen_kinds(ops, profile), 0.0)
+    for part, op in zip(parts[1:], ops.ops, strict=True):
+        for name in _names(op) & set(unseen):
+            unseen[name] += part.ms / (total or 1.0)
     return extrapolation(
         (height, width),
         sum(op.macs for op in convolutions) / 1e9,

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from latency.costs import REDUCTIONS
-from latency.predict import predict
-from mfagan.architecture import MfaArchitecture, architecture_reductions, op_list
+from mfagan.architecture import MfaArchitecture, architecture_reductions
+from nas.latencies import Latencies
 
 if TYPE_CHECKING:
     from latency.profile import Profile
@@ -79,6 +79,7 @@ class Objective:
         self.profile = profile
         self.size = size
         self.budget_ms = budget_ms
+        self._latencies = Latencies(profile, size)
         self.evaluations = 0
         # Convolutions are two to three times as fast in this layout.
         self._supernet = supernet.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -99,7 +100,7 @@ class Objective:
 
     def latency_ms(self, architecture: MfaArchitecture) -> float:
         """Return the predicted milliseconds of an architecture on the target."""
-        return predict(op_list(architecture, *self.size), self.profile).ms
+        return self._latencies.ms(architecture)
 
     def remember(self, architecture: str, quality: float) -> None:
         """Take over the quality of a feasible candidate that an earlier run measured."""
