@@ -43,7 +43,7 @@ def test_networks_are_measured_with_the_real_onnx_runtime(phone, collecting, rea
         assert one.reference_ms > 0
         assert len(one.inference_times_ms) == 3
         assert one.emulated
-    assert len({one.reference_ms for one in found}) == 1
+    assert len({one.reference_ms for one in found[:6]}) == 1  # measured once for six
     assert not phone.toolkit.exists()
 
 
