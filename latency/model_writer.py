@@ -251,7 +251,7 @@ class _Writer:
     _write_max_pool = _write_avg_pool
 
     def _write_global_avg_pool(
-        self, op: Op, sources: list[str], shapes: list[Shape], target: str
+        self, op: Op, sources: list[str], _shapes: list[Shape], target: str
     ) -> None:
         if len(op.shape) == 3:
             self._node("GlobalAveragePool", sources, target)
