@@ -26,6 +26,7 @@ from latency.terminal import warn
 Reader = Callable[[str, Path, tuple[int, int]], OpList]
 
 _RUNTIMES = {"onnx": "onnxruntime"}
+_MOST_OUTLIERS = 5
 _EPILOG = """examples:
   mfagan-latency fit pixel.jsonl --target snapdragon-855/cpu --out pixel.json
   mfagan-latency fit --aihub aihub_sr.csv.gz --layers sr_model_layers.json.gz \\
@@ -281,20 +282,24 @@ def _print(data: _Data, fits: Sequence[Fit], profile: Profile) -> None:
             )
     for one in fits:
         print(f"mean absolute error on networks left out, {one.law}: {one.left_out_percent:.1f} %")
-    for name in _outliers(fits):
+    odd = _outliers(fits)
+    for name in odd[:_MOST_OUTLIERS]:
         print(f"outlier: {name} is off by {fits[0].left_out[name]:+.0%}; measure it again")
+    if more := odd[_MOST_OUTLIERS:]:
+        print(f"and {len(more)} outliers more")
     for found in data.fusions:
         print(found)
     print(f"90 % interval: a factor of {math.exp(profile.interval):.2f} either way")
 
 
 def _outliers(fits: Sequence[Fit]) -> list[str]:
-    """Return networks whose error is five times what is usual, and at least a quarter."""
+    """Return networks, worst first, off by a quarter and five times what is usual."""
     if not fits:
         return []
     errors = {name: abs(error) for name, error in fits[0].left_out.items()}
     usual = statistics.median(errors.values())
-    return [name for name, error in errors.items() if error > max(5 * usual, 0.25)]
+    odd = [name for name, error in errors.items() if error > max(5 * usual, 0.25)]
+    return sorted(odd, key=lambda name: -errors[name])
 
 
 def _as_json(data: _Data, fits: Sequence[Fit], profile: Profile, out: Path) -> dict[str, object]:
