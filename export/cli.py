@@ -132,7 +132,7 @@ def _export(arguments: argparse.Namespace) -> int:
 
     from export.pipeline import export_files
 
-    steps = 6 if "int8" in arguments.precision else 4
+    steps = 4 + sum({"fp16": 1, "int8": 2}.get(one, 0) for one in arguments.precision)
     with Progress("export", steps, silent=arguments.json) as progress:
         result = export_files(*given, **settings, on_step=progress.update)
     for file in result.files:

@@ -124,6 +124,8 @@ def plan_export(
     pixels = sum(height * width for height, width in frames)
     one = size or TIMED_SIZE
     work = pixels + _TIMED_FRAMES * one[0] * one[1]
+    if "fp16" in job.precisions:
+        work += pixels + _TIMED_FRAMES * one[0] * one[1]
     if "int8" in job.precisions:
         work += 2 * pixels + _TIMED_FRAMES * one[0] * one[1]
         largest = size or (CROP, CROP)
@@ -160,6 +162,7 @@ def _file_bytes(architecture: Architecture, precisions: Sequence[str], ops: int)
     parameters = architecture_costs(architecture).parameters
     sizes = {
         "fp32": 4 * parameters + _GRAPH_BYTES + _OP_BYTES * ops,
+        "fp16": 2 * parameters + _GRAPH_BYTES + _OP_BYTES * ops,
         "int8": parameters + _INT8_OP_BYTES * ops,
     }
     files = {f"{architecture}_{precision}.onnx": sizes[precision] for precision in precisions}

@@ -10,7 +10,7 @@ import contextlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,12 +34,12 @@ class ExportedFile:
 
     Attributes:
         path: where it is.
-        precision: `fp32` or `int8`.
+        precision: of `PRECISIONS`.
         bytes: its size.
         nodes: of its graph.
         psnr_y: mean over the evaluation photographs, dB, crop of the scale; None without any.
         loss: dB that it loses against fp32; None without evaluation photographs.
-        differences: largest absolute difference to torch by LR size, on noise for fp32, on
+        differences: largest absolute difference to torch by LR size, on noise for floats, on
             photographs for int8.
         milliseconds: median of one frame of `timed` LR pixels on this machine's CPU.
         timed: that frame, e.g. `128x128`.
@@ -129,8 +129,8 @@ def export_files(
 
     Raises:
         FileNotFoundError, ValueError: see `export.preparation.prepare`.
-        FailureError: fp32 differs from torch by more than 1e-5, an output is not finite,
-            or the disk is full; nothing new is left there.
+        FailureError: fp32 differs from torch by more than 1e-5, or fp16 by more than 4e-3, an
+            output is not finite, or the disk is full; nothing new is left there.
     """
     on_step("read")
     job = prepare(
@@ -146,10 +146,11 @@ _Made = list[tuple["ModelProto", ExportedFile]]
 def _make(job: Job, on_step: Callable[[str], None]) -> _Made:
     import numpy as np
 
+    from export.fp16 import to_fp16
     from export.onnx_session import runner
     from export.quantize import quantize_int8
     from export.simplify import simplify
-    from export.verify import beyond_tolerance, differences, noise, photograph_inputs
+    from export.verify import differences, noise, photograph_inputs
 
     inputs = noise(job.size, np.random.default_rng(job.seed))
     on_step("export")
@@ -159,21 +160,21 @@ def _make(job: Job, on_step: Callable[[str], None]) -> _Made:
     write_card(fp32, job.card)
     on_step("compare with torch")
     found = differences(job.network, runner(fp32, job.threads), inputs)
-    if reason := beyond_tolerance(found):
-        raise FailureError(
-            f"the export of {job.architecture} is wrong, nothing was written: {reason}"
-        )
+    _hold(job, found, "fp32")
     whole = _measure(job, fp32, job.card, found, None)
     made = [(fp32, whole)] if "fp32" in job.precisions else []
+    if "fp16" in job.precisions:
+        on_step("halve")
+        fp16 = to_fp16(fp32)
+        card = replace(job.card, precision="fp16")
+        write_card(fp16, card)
+        found = differences(job.network, runner(fp16, job.threads), inputs)
+        _hold(job, found, "fp16")
+        made.append((fp16, _measure(job, fp16, card, found, whole.psnr_y)))
     if "int8" in job.precisions:
         on_step("quantize")
         int8 = quantize_int8(fp32, (to_tensor(lr, job.size) for lr in job.calibration))
-        card = ModelCard.of(
-            job.card.architecture,
-            precision="int8",
-            size=job.size,
-            checkpoint_sha256=job.card.checkpoint_sha256,
-        )
+        card = replace(job.card, precision="int8")
         write_card(int8, card)
         on_step("measure int8")
         found = differences(
@@ -181,6 +182,16 @@ def _make(job: Job, on_step: Callable[[str], None]) -> _Made:
         )
         made.append((int8, _measure(job, int8, card, found, whole.psnr_y)))
     return made
+
+
+def _hold(job: Job, found: Mapping[str, float], precision: str) -> None:
+    """Refuse a model that differs from torch by more than its precision may."""
+    from export.verify import beyond_tolerance
+
+    if reason := beyond_tolerance(found, precision):
+        raise FailureError(
+            f"the {precision} export of {job.architecture} is wrong, nothing was written: {reason}"
+        )
 
 
 def _measure(
@@ -214,8 +225,6 @@ def _measure(
 
 
 def _write(job: Job, made: _Made, out: Path) -> ExportResult:
-    from dataclasses import replace
-
     files = tuple(replace(file, path=out / file.path) for _, file in made)
     result = ExportResult(
         architecture=str(job.architecture),

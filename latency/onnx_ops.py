@@ -24,6 +24,9 @@ from latency.ops import OpList, OpListBuilder, Shape
 _BYTES = 4
 """Of an element: the memory that a runtime takes is judged in fp32."""
 
+_FLOAT = 1
+"""`onnx.TensorProto.FLOAT`."""
+
 
 def from_onnx(model: Any, input_size: tuple[int, int] | None = None) -> OpList:
     """Return the ops of an ONNX model at one input size.
@@ -160,8 +163,16 @@ class _Reader:
             self.tensors[target] = self.tensors[source]
         if node.op_type == "QuantizeLinear" and self._hides_relu(node):
             self.tensors[target] = self.builder.elementwise("relu", self.tensors[source])
-        as_float = node.op_type in ("DequantizeLinear", "Cast")
-        self.values.rename(source, target, as_float=as_float)
+        self.values.rename(source, target, kind=self._kind_written(node))
+
+    def _kind_written(self, node: Any) -> int | None:
+        """Return the element type that a transparent node makes, or None for that of its input.
+
+        Of what is quantized only the float that it stands for is followed.
+        """
+        if node.op_type == "Cast":
+            return int(self.values.attributes(node)["to"])
+        return _FLOAT if node.op_type == "DequantizeLinear" else None
 
     def _hides_relu(self, node: Any) -> bool:
         """Tell whether a quantization also cuts a convolution's negative values off.

@@ -135,14 +135,14 @@ class OnnxValues:
         chosen = dims[attributes.get("start", 0) : attributes.get("end", len(dims))]
         self._set_constant(node.output[0], np.array(chosen, dtype=np.int64))
 
-    def rename(self, source: str, target: str, *, as_float: bool) -> None:
-        """Give what is known of a tensor to another, which holds the same."""
+    def rename(self, source: str, target: str, *, kind: int | None = None) -> None:
+        """Give what is known of a tensor to another, which holds the same, of a type if given."""
         for table in (self.types, self.constants):
             if source in table:
                 table[target] = table[source]
-        if as_float:
+        if kind is not None:
             dims = list(self.dims(source))
-            self.types[target] = self._onnx.helper.make_tensor_type_proto(1, dims)
+            self.types[target] = self._onnx.helper.make_tensor_type_proto(kind, dims)
 
     def infer(self, node: Any) -> None:
         """Learn the types of a node's outputs at the sizes at hand.

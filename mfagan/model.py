@@ -49,7 +49,7 @@ class Model:
 
     Attributes:
         architecture: what it is.
-        precision: `fp32` or `int8`.
+        precision: of its weights and arithmetic, of `mfagan.model_card.PRECISIONS`.
         size: height and width of the only input that it takes, or None when it takes any.
         on_host: it runs in this machine's own memory, not in a CUDA device's.
         run: maps LR (1, 3, H, W) float32 in [0, 1], RGB, to SR, scale times larger, not clipped.

@@ -137,6 +137,8 @@ def _check_signature(model: Any, card: ModelCard) -> None:
 
 def _check_ops(model: Any, card: ModelCard) -> None:
     """Refuse what no export has: foreign ops, subgraphs, functions, numbers that are none."""
+    from onnx import TensorProto
+
     if model.functions or model.training_info or model.graph.sparse_initializer:
         raise ValueError("it holds functions, training or sparse tensors")
     for node in model.graph.node:
@@ -147,6 +149,10 @@ def _check_ops(model: Any, card: ModelCard) -> None:
     if quantized != (card.precision == "int8"):
         is_quantized = "is" if quantized else "is not"
         raise ValueError(f"its metadata say {card.precision}, its graph {is_quantized} quantized")
+    half = any(tensor.data_type == TensorProto.FLOAT16 for tensor in model.graph.initializer)
+    if half != (card.precision == "fp16"):
+        holds = "holds" if half else "holds no"
+        raise ValueError(f"its metadata say {card.precision}, it {holds} fp16 tensors")
     for name, values in _floats(model):
         if not values:
             raise ValueError(f"its tensor '{shown(name)}' holds values that are not finite")

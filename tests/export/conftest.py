@@ -2,11 +2,15 @@ import pytest
 import skimage.data
 import torch
 
+from export import cli
 from mfagan.about import About
 from mfagan.architecture import parse
 from mfagan.checkpoint import build_network, save_network
 from mfagan.images import write_image
 from mfagan.space import SearchSpace
+
+BRANCHES = "mfa_x4_w8_c1-2_s1-2"
+"""With both kinds of pooled branches: what the `exported` files hold."""
 
 SPACE = SearchSpace(scale=2, widths=(4, 8), modules=(1, 2), convolutions=(1, 2))
 
@@ -45,6 +49,15 @@ def weights(tmp_path_factory):
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def exported(weights, photographs, tmp_path_factory):
+    """The folder of one export in all precisions, of a network with pooled branches."""
+    out = tmp_path_factory.mktemp("out")
+    words = [weights(BRANCHES), "--precision", "fp32,fp16,int8", "--calibration", photographs]
+    assert cli.main([*map(str, words), "--threads", "1", "--out", str(out)]) == 0
+    return out
 
 
 @pytest.fixture(scope="session")
