@@ -146,6 +146,7 @@ def _export(arguments: argparse.Namespace) -> int:
         print(json.dumps(result.to_json(), indent=2))
     else:
         print(table(result))
+        print("\n".join(map(str, result.passes)))
         for path in (*(file.path for file in result.files), result.report):
             print(path)
     return 0

@@ -10,7 +10,7 @@ import contextlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,8 @@ from mfagan.model_card import ModelCard
 
 if TYPE_CHECKING:
     from onnx import ModelProto
+
+    from export.passes import PassReport
 
 TIMED_SIZE = (128, 128)
 
@@ -67,6 +69,7 @@ class ExportResult:
     threads: int
     checkpoint_sha256: str
     photographs: tuple[str, ...]
+    passes: tuple[PassReport, ...]
     files: tuple[ExportedFile, ...]
     report: Path
 
@@ -80,6 +83,7 @@ class ExportResult:
             "threads": self.threads,
             "checkpoint_sha256": self.checkpoint_sha256,
             "evaluation": list(self.photographs),
+            "passes": [asdict(one) for one in self.passes],
             "files": [
                 {
                     "file": file.path.name,
@@ -137,26 +141,27 @@ def export_files(
         weights, out, precisions, calibration, evaluation, architecture=architecture, size=size,
         opset=opset, threads=threads, seed=seed,
     )  # fmt: skip
-    return _write(job, _make(job, on_step), Path(out))
+    made, passes = _make(job, on_step)
+    return _write(job, made, passes, Path(out))
 
 
 _Made = list[tuple["ModelProto", ExportedFile]]
 
 
-def _make(job: Job, on_step: Callable[[str], None]) -> _Made:
+def _make(job: Job, on_step: Callable[[str], None]) -> tuple[_Made, tuple[PassReport, ...]]:
     import numpy as np
 
     from export.fp16 import to_fp16
     from export.onnx_session import runner
+    from export.passes import run_passes
     from export.quantize import quantize_int8
-    from export.simplify import simplify
     from export.verify import differences, noise, photograph_inputs
 
     inputs = noise(job.size, np.random.default_rng(job.seed))
     on_step("export")
     fp32 = to_onnx(job.network, size=job.size, opset=job.opset)
     on_step("simplify")
-    fp32 = simplify(fp32, inputs, threads=job.threads)
+    fp32, passes = run_passes(fp32, inputs, job.threads)
     write_card(fp32, job.card)
     on_step("compare with torch")
     found = differences(job.network, runner(fp32, job.threads), inputs)
@@ -181,7 +186,7 @@ def _make(job: Job, on_step: Callable[[str], None]) -> _Made:
             job.network, runner(int8, job.threads), photograph_inputs(job.pairs, job.size)
         )
         made.append((int8, _measure(job, int8, card, found, whole.psnr_y)))
-    return made
+    return made, passes
 
 
 def _hold(job: Job, found: Mapping[str, float], precision: str) -> None:
@@ -224,7 +229,7 @@ def _measure(
     )
 
 
-def _write(job: Job, made: _Made, out: Path) -> ExportResult:
+def _write(job: Job, made: _Made, passes: tuple[PassReport, ...], out: Path) -> ExportResult:
     files = tuple(replace(file, path=out / file.path) for _, file in made)
     result = ExportResult(
         architecture=str(job.architecture),
@@ -234,6 +239,7 @@ def _write(job: Job, made: _Made, out: Path) -> ExportResult:
         threads=job.threads,
         checkpoint_sha256=job.card.checkpoint_sha256,
         photographs=tuple(pair.name for pair in job.pairs),
+        passes=passes,
         files=files,
         report=out / "export.json",
     )

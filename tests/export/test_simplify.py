@@ -8,6 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from export.metadata import write_card
 from export.onnx_session import runner
+from export.passes import run_pass
 from export.simplify import simplify
 from mfagan.model_card import ModelCard
 
@@ -37,11 +38,19 @@ def test_nodes_that_do_nothing_go_and_metadata_stay():
     before = model(extra=3)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        after = simplify(before, SAMPLES)
+        after, report = run_pass("onnxsim", simplify, before, SAMPLES, 1)
+    assert (report.nodes_before, report.nodes_after, report.kept) == (4, 1, True)
+    assert report.why == "kept, outputs differ by 0"
     assert [node.op_type for node in after.graph.node] == ["Mul"]
     assert ModelCard.from_metadata({p.key: p.value for p in after.metadata_props}) == CARD
     assert len(after.metadata_props) == len(before.metadata_props)
     assert np.array_equal(runner(after, 1)(SAMPLES[0]), 2 * SAMPLES[0])
+
+
+def enlarging():
+    made = model()
+    made.graph.node[0].CopyFrom(helper.make_node("Concat", ["lr", "lr"], ["sr"], axis=2))
+    return made
 
 
 def broken(_):
@@ -60,6 +69,7 @@ def unloadable(given):
     [
         (lambda _: (model(factor=2.001), True), "its output differs by 0.00"),
         (lambda _: (model(factor=np.nan), True), "its output differs by nan"),
+        (lambda _: (enlarging(), True), "its output has another shape"),
         (lambda _: (model(extra=1), True), "it has 2 nodes instead of 1"),
         (lambda _: (model(output="other"), True), "its output differs"),
         (unloadable, "it does not run"),
@@ -72,5 +82,14 @@ def test_a_worse_result_is_discarded_with_a_warning(monkeypatch, result, reason)
     before = model()
     monkeypatch.setattr(onnxsim, "simplify", result)
     with pytest.warns(UserWarning, match=reason):
-        after = simplify(before, SAMPLES)
+        after, report = run_pass("onnxsim", simplify, before, SAMPLES, 1)
     assert after is before
+    assert (report.nodes_before, report.nodes_after, report.kept) == (1, 1, False)
+    assert reason.split(" and ")[0].removeprefix("onnxsim ") in report.why
+
+
+def test_what_is_simple_already_is_passed_over():
+    before = model()
+    after, report = run_pass("onnxsim", simplify, before, SAMPLES, 1)
+    assert after is before
+    assert str(report) == "onnxsim: 1 nodes, it changes nothing"
