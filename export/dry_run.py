@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from export.calibration import CROP
 from export.pipeline import TIMED_SIZE
-from export.preparation import prepare
+from export.preparation import QUANTIZED, prepare
 from latency.memory import peak_bytes
 from mfagan.architecture import architecture_costs, op_list
 from mfagan.model_card import DYNAMIC
@@ -107,7 +107,7 @@ def plan_export(
     *,
     architecture: str | None,
     size: tuple[int, int] | None,
-    opset: int,
+    opset: int | None,
     threads: int,
     seed: int,
 ) -> ExportPlan:
@@ -126,7 +126,7 @@ def plan_export(
     work = pixels + _TIMED_FRAMES * one[0] * one[1]
     if "fp16" in job.precisions:
         work += pixels + _TIMED_FRAMES * one[0] * one[1]
-    if "int8" in job.precisions:
+    for _ in QUANTIZED.intersection(job.precisions):
         work += 2 * pixels + _TIMED_FRAMES * one[0] * one[1]
         largest = size or (CROP, CROP)
         work += 2 * len(job.calibration) * largest[0] * largest[1]
@@ -140,7 +140,7 @@ def plan_export(
             "input": "x".join(map(str, size)) if size else DYNAMIC,
             "calibration": len(job.calibration),
             "evaluation": len(job.pairs),
-            "opset": opset,
+            "opset": job.opset,
             "seed": seed,
             "threads": threads,
             "out": os.fspath(out),
@@ -148,7 +148,7 @@ def plan_export(
         out=out,
         files=_file_bytes(parsed, job.precisions, ops),
         seconds=seconds,
-        memory_bytes=_memory(parsed, size or (CROP, CROP), int8="int8" in job.precisions),
+        memory_bytes=_memory(parsed, size or (CROP, CROP), quantized=bool(job.calibration)),
     )
 
 
@@ -164,17 +164,18 @@ def _file_bytes(architecture: Architecture, precisions: Sequence[str], ops: int)
         "fp32": 4 * parameters + _GRAPH_BYTES + _OP_BYTES * ops,
         "fp16": 2 * parameters + _GRAPH_BYTES + _OP_BYTES * ops,
         "int8": parameters + _INT8_OP_BYTES * ops,
+        "int8-a16": parameters + _INT8_OP_BYTES * ops,
     }
     files = {f"{architecture}_{precision}.onnx": sizes[precision] for precision in precisions}
     return {**files, "export.json": _REPORT_BYTES}
 
 
-def _memory(architecture: Architecture, size: tuple[int, int], *, int8: bool) -> int:
+def _memory(architecture: Architecture, size: tuple[int, int], *, quantized: bool) -> int:
     from latency.costs import costs
 
     found = costs(op_list(architecture, *size))
     # Calibration keeps the outputs of every op of a crop; a frame keeps its largest moment.
-    frame = 4 * found.activations if int8 else found.peak_bytes
+    frame = 4 * found.activations if quantized else found.peak_bytes
     return peak_bytes() + frame + _EXPORTER_BYTES
 
 

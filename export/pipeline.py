@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from export.calibration import to_tensor
 from export.metadata import write_card
-from export.onnx_export import LEAST_OPSET, to_onnx
-from export.preparation import Job, prepare
+from export.onnx_export import to_onnx
+from export.preparation import QUANTIZED, Job, prepare
 from latency.commandline import FailureError
 from latency.files import replacing, unwritable
 from mfagan.model_card import ModelCard
@@ -110,7 +110,7 @@ def export_files(
     *,
     architecture: str | None = None,
     size: tuple[int, int] | None = None,
-    opset: int = LEAST_OPSET,
+    opset: int | None = None,
     threads: int | None = None,
     seed: int = 0,
     on_step: Callable[[str], None] = lambda _: None,
@@ -126,7 +126,7 @@ def export_files(
             out, when not given.
         architecture: which SubGenerator of a supernet; its largest when not given.
         size: height and width of the only input, LR pixels; None for any.
-        opset: of the ONNX files, 18 or more.
+        opset: of the ONNX files, 18 or more, int8-a16 21; the least of the two when not given.
         threads: CPU threads; all cores of this process when not given.
         seed: places the calibration crops and draws the noise of the comparison.
         on_step: called with a few words before every step.
@@ -176,12 +176,16 @@ def _make(job: Job, on_step: Callable[[str], None]) -> tuple[_Made, tuple[PassRe
         found = differences(job.network, runner(fp16, job.threads), inputs)
         _hold(job, found, "fp16")
         made.append((fp16, _measure(job, fp16, card, found, whole.psnr_y)))
-    if "int8" in job.precisions:
-        on_step("quantize")
-        int8 = quantize_int8(fp32, (to_tensor(lr, job.size) for lr in job.calibration))
-        card = replace(job.card, precision="int8")
+    for precision in filter(QUANTIZED.__contains__, job.precisions):
+        on_step(f"quantize {precision}")
+        int8 = quantize_int8(
+            fp32,
+            (to_tensor(lr, job.size) for lr in job.calibration),
+            activation_bits=16 if precision == "int8-a16" else 8,
+        )
+        card = replace(job.card, precision=precision)
         write_card(int8, card)
-        on_step("measure int8")
+        on_step(f"measure {precision}")
         found = differences(
             job.network, runner(int8, job.threads), photograph_inputs(job.pairs, job.size)
         )

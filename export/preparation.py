@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from export.calibration import Pair, choose_photographs, read_pair
-from export.onnx_export import check_opset, check_size
+from export.onnx_export import LEAST_OPSET, check_opset, check_size
+from export.quantize import LEAST_OPSET_16_BIT
 from latency.commandline import default_threads, nearest
 from latency.files import sha256
 from mfagan.architecture import Architecture
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from torch import nn
 
     from mfagan.images import Image
+
+QUANTIZED = frozenset({"int8", "int8-a16"})
+"""Precisions that ranges are found for on photographs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +38,7 @@ class Job:
         opset: of the ONNX files.
         threads: CPU threads.
         seed: draws the noise of the comparison.
-        calibration: (H, W, 3) uint8 RGB crops that int8 finds its ranges on; empty without int8.
+        calibration: (H, W, 3) uint8 RGB crops to find int8's ranges on; empty without int8.
         pairs: photographs to judge by.
     """
 
@@ -63,7 +67,7 @@ def prepare(
     *,
     architecture: str | None,
     size: tuple[int, int] | None,
-    opset: int,
+    opset: int | None,
     threads: int | None,
     seed: int,
 ) -> Job:
@@ -81,7 +85,7 @@ def prepare(
     from mfagan.quality.fidelity import check_measurable
 
     chosen = _check_precisions(precisions, calibration)
-    check_opset(opset)
+    opset = _choose_opset(opset, chosen)
     check_size(size)
     if Path(out).exists() and not Path(out).is_dir():
         raise ValueError(f"--out must be a folder, '{out}' is a file")
@@ -93,7 +97,7 @@ def prepare(
     for pair in pairs:
         check_measurable(pair.name, pair.lr, pair.hr, parsed.scale)
     rng = np.random.default_rng(seed)
-    calibrated_on = photographs.calibration if "int8" in chosen else ()
+    calibrated_on = photographs.calibration if QUANTIZED.intersection(chosen) else ()
     return Job(
         network=network,
         card=ModelCard.of(
@@ -109,6 +113,20 @@ def prepare(
     )
 
 
+def _choose_opset(opset: int | None, precisions: Sequence[str]) -> int:
+    """Return the opset, or the least that all the precisions have.
+
+    Raises:
+        ValueError: it is out of the range, or a precision needs a later one.
+    """
+    least = LEAST_OPSET_16_BIT if "int8-a16" in precisions else LEAST_OPSET
+    opset = least if opset is None else opset
+    check_opset(opset)
+    if opset < least:
+        raise ValueError(f"int8-a16 needs opset {least} or more, got {opset}; leave --opset out")
+    return opset
+
+
 def _check_precisions(
     precisions: Sequence[str], calibration: str | os.PathLike[str] | None
 ) -> tuple[str, ...]:
@@ -120,6 +138,9 @@ def _check_precisions(
             )
     if not precisions:
         raise ValueError(f"at least one precision of {', '.join(PRECISIONS)} is needed")
-    if "int8" in precisions and calibration is None:
-        raise ValueError("int8 needs photographs to calibrate on: give --calibration FOLDER")
+    for precision in precisions:
+        if precision in QUANTIZED and calibration is None:
+            raise ValueError(
+                f"{precision} needs photographs to calibrate on: give --calibration FOLDER"
+            )
     return tuple(p for p in PRECISIONS if p in precisions)

@@ -13,7 +13,7 @@ from latency.commandline import nearest, version
 from latency.model_file import shown
 from mfagan.architecture import parse
 
-PRECISIONS = ("fp32", "fp16", "int8")
+PRECISIONS = ("fp32", "fp16", "int8", "int8-a16")
 LAYOUTS = ("nchw", "nhwc")
 DTYPES = ("float32",)
 RANGES = ("0..1",)

@@ -146,7 +146,7 @@ def _check_ops(model: Any, card: ModelCard) -> None:
             name = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
             raise ValueError(f"its op {shown(name)} is in no network of mfagan")
     quantized = any(node.op_type == "QuantizeLinear" for node in model.graph.node)
-    if quantized != (card.precision == "int8"):
+    if quantized != card.precision.startswith("int8"):
         is_quantized = "is" if quantized else "is not"
         raise ValueError(f"its metadata say {card.precision}, its graph {is_quantized} quantized")
     half = any(tensor.data_type == TensorProto.FLOAT16 for tensor in model.graph.initializer)
