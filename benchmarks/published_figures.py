@@ -27,11 +27,13 @@ from latency.ops import OpList, OpListBuilder
 from latency.published import FOLDER, Published, ops_to_json
 
 Row = dict[str, str]
+NPU_RUNTIMES = {"qnn_dlc": "qnn-dlc", "qnn": "qnn", "onnx": "onnxruntime"}
+"""A network as QNN's container, as a context compiled before, and by ONNX Runtime on QNN."""
 AI_HUB = {  # published device: (soc, runtimes as published: as ours)
     "RB5 (Proxy)": ("snapdragon-865", {"tflite": "tflite", "onnx": "onnxruntime"}),
-    "Samsung Galaxy S23": ("snapdragon-8-gen-2", {"qnn_dlc": "qnn", "onnx": "onnxruntime"}),
-    "Samsung Galaxy S24": ("snapdragon-8-gen-3", {"qnn_dlc": "qnn", "onnx": "onnxruntime"}),
-    "Snapdragon 8 Elite QRD": ("snapdragon-8-elite", {"qnn_dlc": "qnn", "onnx": "onnxruntime"}),
+    "Samsung Galaxy S23": ("snapdragon-8-gen-2", NPU_RUNTIMES),
+    "Samsung Galaxy S24": ("snapdragon-8-gen-3", NPU_RUNTIMES),
+    "Snapdragon 8 Elite QRD": ("snapdragon-8-elite", NPU_RUNTIMES),
 }
 UNITS = {"RB5 (Proxy)": ("gpu", "cpu")}
 FAMILIES = (

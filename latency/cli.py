@@ -90,7 +90,7 @@ def _add_predict_parser(subparsers: argparse._SubParsersAction[Parser]) -> None:
         "--input",
         type=image_size,
         metavar="HxW",
-        help="LR size; the default is the model's own, or 128x128 where it has none",
+        help="LR size; an .onnx file of fixed size has its own, an architecture takes 128x128",
     )
     parser.add_argument("--ops", action="store_true", help="show every op, not sums by kind")
     add_common_flags(parser, "json")
@@ -145,11 +145,11 @@ def _cpu_beside(profile: Profile) -> Profile | None:
 def _ops(model: str, size: tuple[int, int] | None) -> OpList:
     """Return the ops of an .onnx file or an architecture string."""
     if model.endswith(".onnx") or Path(model).exists():
-        from latency.onnx_model import load_onnx, model_input
+        from latency.onnx_model import load_onnx
         from latency.onnx_ops import from_onnx
 
         loaded = load_onnx(Path(model))
-        return from_onnx(loaded, size or model_input(loaded).fixed_size or DEFAULT_SIZE)
+        return from_onnx(loaded, size)
     try:
         return _named_ops(model, size or DEFAULT_SIZE)
     except ValueError as error:
@@ -203,11 +203,14 @@ def _devices(arguments: argparse.Namespace) -> int:
 
 
 def _print_prediction(prediction: Prediction) -> None:
-    print(f"  {prediction.target}: {prediction}")
+    quantized = " once quantized" if prediction.precision.startswith("int8") else ""
+    print(f"  {prediction.target}: {prediction}{quantized}")
     for reason in prediction.extrapolates:
         print(f"    extrapolates: {reason}")
     if not prediction.extrapolates:
         print(f"    interpolates: {prediction.measured}")
+    if prediction.notes:
+        print(f"    {prediction.notes}")
     for kind, count in prediction.moved.items():
         print(
             f"    {prediction.runtime} moves {count} x {kind} to another unit, which this figure "

@@ -28,11 +28,17 @@ from latency import fusion
 from latency.chain_sampling import sample_chain, vary_chain
 from latency.chains import PREFIX
 from latency.commandline import FailureError
-from latency.measurement import Measurement, append_measurements, read_measurements
+from latency.measurement import (
+    Measurement,
+    append_measurements,
+    drop_cut_line,
+    read_measurements,
+)
 from latency.op_law_fit import LEAST_NETWORKS, OpLawFit, Settings
 from latency.ops import OpList
 from latency.progress import Progress
 from latency.target import Target
+from latency.terminal import warn
 
 Size = tuple[int, int]
 FIRST = 24
@@ -353,6 +359,8 @@ def _known(out: Path, plan: Plan) -> list[Measurement]:
     """Return what a file has, once it is known to be of the same target."""
     if not out.exists() or out.stat().st_size == 0:
         return []
+    if drop_cut_line(out):
+        warn("mfagan-latency", f"the last line of '{out}' was cut short and is taken off")
     found = read_measurements(out)
     for one in found:
         try:

@@ -239,7 +239,8 @@ def _measured(paths: Sequence[Path], target: Target, reader: Reader) -> _Data:
         samples=merge_twins(samples),
         fusions=tuple(
             fusion.detect(
-                {(m.model, m.input_size): ms for (m, _), ms in zip(wanted, steady, strict=True)}
+                {(m.model, m.input_size): ms for (m, _), ms in zip(wanted, steady, strict=True)},
+                statistics.median([m.noise or 0.0 for m, _ in wanted]),
             )
         ),
         target=targets.pop(),

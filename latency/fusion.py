@@ -53,11 +53,12 @@ def chains() -> tuple[str, ...]:
     return (_empty(), _convolution(), *alone, *behind)
 
 
-def detect(times: Mapping[tuple[str, tuple[int, int]], float]) -> list[Fusion]:
+def detect(times: Mapping[tuple[str, tuple[int, int]], float], noise: float = 0.0) -> list[Fusion]:
     """Return what fuses, of the steps whose chains were all measured at a size.
 
     Args:
         times: milliseconds by chain and input size.
+        noise: of a measurement, relative; steps whose own time it could hide are left out.
     """
     found = []
     for size in sorted({size for _, size in times}):
@@ -68,7 +69,7 @@ def detect(times: Mapping[tuple[str, tuple[int, int]], float]) -> list[Fusion]:
             convolution, alone, behind = (times[name, size] for name in names)
             # A call of the runtime costs something even where it computes next to nothing.
             own = alone - times[_empty(), size]
-            if own > 0.05 * convolution:  # too little to be told from noise
+            if own > max(0.05, 2 * noise) * convolution:  # else it cannot be told from noise
                 found.append(
                     Fusion(step=step, size=size, alone_ms=own, behind_ms=behind - convolution)
                 )

@@ -33,7 +33,6 @@ from latency.onnx_ops import check_memory
 from latency.progress import Progress
 from latency.target import PRECISIONS
 
-DEFAULT_SIZE = (128, 128)
 REFERENCE = "chain_32_conv3o32_relu_conv3o32_relu_conv1o32"
 """Convolutions of both kinds of the search space; a few ms at 128x128."""
 REFERENCE_SIZE = (128, 128)
@@ -135,10 +134,12 @@ class _Candidate:
 
     def __post_init__(self) -> None:
         self.model = load_onnx(self.path)
-        image = model_input(self.model)
-        self.size = self.asked or image.fixed_size or DEFAULT_SIZE
-        image.check(self.size)
-        check_memory(self.model, self.size)
+        try:
+            image = model_input(self.model)
+            self.size = image.choose(self.asked)
+            check_memory(self.model, self.size)
+        except ValueError as error:  # of several models, which?
+            raise type(error)(f"'{self.path}': {error}") from error
         started = time.perf_counter()
         try:
             self.session = open_session(self.model, self.threads)

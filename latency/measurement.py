@@ -160,11 +160,26 @@ def read_measurements(path: Path) -> list[Measurement]:
             try:
                 found.append(Measurement.from_line(line))
             except ValueError as error:
-                cut = "; the file was cut short" if number == len(lines) else ""
+                cut = "; the file was cut short, delete that line" if number == len(lines) else ""
                 raise ValueError(f"'{path}' line {number}: {error}{cut}") from error
     if not found:
         raise ValueError(f"'{path}' has no measurements")
     return found
+
+
+def drop_cut_line(path: Path) -> bool:
+    """Take off a last line that a crash cut in the middle; return whether there was one."""
+    if not path.is_file():
+        return False
+    whole, newline, last = path.read_text(encoding="utf-8").rpartition("\n")
+    if not last.strip():
+        return False
+    try:
+        Measurement.from_line(last)
+    except ValueError:
+        write_text(path, whole + newline)
+        return True
+    return False
 
 
 def append_measurements(path: Path, measurements: Iterable[Measurement]) -> None:

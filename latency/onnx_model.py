@@ -228,6 +228,20 @@ class ModelInput:
         """Height and width, or None where one of them is dynamic."""
         return None if self.height is None or self.width is None else (self.height, self.width)
 
+    def choose(self, size: tuple[int, int] | None) -> tuple[int, int]:
+        """Return the size that is asked for, or the model's own.
+
+        Raises:
+            ValueError: neither is there, or they contradict each other.
+        """
+        chosen = size or self.fixed_size
+        if chosen is None:
+            raise ValueError(
+                "the model takes images of any size, so the input size must be given, e.g. 128x128"
+            )
+        self.check(chosen)
+        return chosen
+
     def check(self, size: tuple[int, int]) -> None:
         """Refuse, by a `ValueError`, a size that the model does not take."""
         if min(size) < 1:

@@ -44,12 +44,7 @@ def from_onnx(model: Any, input_size: tuple[int, int] | None = None) -> OpList:
     """
     loaded = load_onnx(model) if isinstance(model, (str, Path)) else model
     image = model_input(loaded)
-    size = input_size or image.fixed_size
-    if size is None:
-        raise ValueError(
-            "the model takes images of any size, so the input size must be given, e.g. 128x128"
-        )
-    image.check(size)
+    size = image.choose(input_size)
     reader = _Reader(loaded, image, size)
     try:
         return reader.read()

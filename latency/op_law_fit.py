@@ -207,11 +207,13 @@ class OpLawFit:
         scaled = np.hstack(columns) / self._times[:, None]
         towards = np.array([floor, *(x for key in known for x in prior.get(str(key), [0.0] * 3))])
         # In units of each column, so that the ridge pulls MACs and elements alike.
-        size = np.sqrt((scaled**2).mean(axis=0)) + 1e-30
+        size = np.sqrt((scaled**2).mean(axis=0))
+        empty = size < 1e-12  # no network has any of it: additions have no MACs
+        size[empty] = 1.0
         weight = ridge * math.sqrt(len(scaled))
         rows = np.vstack([scaled / size, weight * np.eye(len(size))])
         target = np.concatenate([np.ones(len(scaled)), weight * towards * size])
-        found = nnls(rows, target)[0] / size
+        found = np.where(empty, 0.0, nnls(rows, target)[0] / size)
         each = found[1:].reshape(len(known), 3)
         return float(found[0]), {
             str(key): [float(x) for x in values] for key, values in zip(known, each, strict=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
@@ -15,8 +15,9 @@ from latency.terms import conv_class
 
 # How much wider the interval gets outside what was measured. A rule, not a measurement: hardly a
 # device here was measured at two sizes.
-WIDER_PER_DOUBLING = 0.5
-WIDER_PER_UNSEEN_OP = 0.25
+WIDER_PER_DOUBLING = 0.25
+WIDER_PER_UNSEEN_OP = 0.2
+"""In the logarithm of a latency, added to the profile's own in squares."""
 
 # Kinds that move memory, or compute, in the same way: one of a family stands for the others.
 _FAMILIES = (
@@ -54,6 +55,7 @@ class Prediction:
         moved: kinds of ops that the runtime moves to another unit, each with how many there are;
             the time of moving is not in the figure.
         measured: what the profile was fitted on, in words.
+        notes: the profile's.
         target: what it is for, in full, e.g. `snapdragon-865/gpu@tflite:fp16`.
         device: what was measured.
         runtime: e.g. `tflite`.
@@ -69,6 +71,7 @@ class Prediction:
     extrapolates: tuple[str, ...]
     moved: dict[str, int]
     measured: str
+    notes: str
     target: str
     device: str
     runtime: str
@@ -108,7 +111,7 @@ def predict(ops: OpList, profile: Profile) -> Prediction:
         parts.append(Share(op=op.output, kind=op.kind, shape=op.shape, ms=ms))
     total = math.fsum(part.ms for part in parts)
     reasons, widening = _extrapolation(ops, profile, parts, total)
-    spread = math.exp(profile.interval * widening)
+    spread = math.exp(math.hypot(profile.interval, widening))
     return Prediction(
         ms=total,
         low_ms=total / spread,
@@ -120,6 +123,7 @@ def predict(ops: OpList, profile: Profile) -> Prediction:
             f"{len(profile.networks)} networks at {_sizes(profile)}, {profile.gmacs[0]:.3g} to "
             f"{profile.gmacs[1]:.3g} GMAC, on {profile.device}"
         ),
+        notes=profile.notes,
         target=str(profile.target),
         device=profile.device,
         runtime=profile.runtime,
@@ -134,11 +138,31 @@ def op_times(ops: OpList, profile: Profile) -> list[float]:
     times = law.op_times(ops, profile.law, profile.coefficients, profile.precision)
     known = kinds_known(profile)
     return [
-        ms or law.moved_bytes(op, ops, profile.precision) / (profile.gb_per_s * 1e6)
-        if op.kind not in known
-        else ms
+        ms or _moving_ms(op, ops, profile) if op.kind not in known else ms
         for op, ms in zip(ops.ops, times, strict=True)
     ]
+
+
+def _moving_ms(op: Op, ops: OpList, profile: Profile) -> float:
+    return law.moved_bytes(op, ops, profile.precision) / (profile.gb_per_s * 1e6)
+
+
+def _uncounted(ops: OpList, profile: Profile, parts: Sequence[Share], total: float) -> str | None:
+    """Return a reason against a figure for a network that is mostly ops without a coefficient.
+
+    In the networks that were measured the time of such ops is in the coefficients of others.
+    """
+    free: dict[str, float] = {}
+    for op, part in zip(ops.ops, parts[1:], strict=True):
+        if not part.ms and not law.is_fused(op):
+            free[op.kind] = free.get(op.kind, 0.0) + _moving_ms(op, ops, profile)
+    if sum(free.values()) <= total:
+        return None
+    worst = max(free, key=lambda kind: free[kind])
+    return (
+        f"op {worst} has no coefficient of its own; moving its data alone may take "
+        f"{_three(free[worst])} ms more"
+    )
 
 
 @lru_cache(maxsize=64)
@@ -173,7 +197,7 @@ def extrapolation(
     unseen: Mapping[str, float],
     profile: Profile,
 ) -> tuple[list[str], float]:
-    """Return why a network lies outside what was measured, and the factor on the interval.
+    """Return why a network lies outside what was measured, and by how much that widens.
 
     Args:
         size: input height and width.
@@ -185,7 +209,7 @@ def extrapolation(
     reasons = []
     pixels = sorted(rows * columns for rows, columns in profile.sizes)
     away = _doublings(size[0] * size[1], pixels[0], pixels[-1])
-    if size not in profile.sizes:
+    if away:
         reasons.append(f"input {size[0]}x{size[1]}, measured at {_sizes(profile)}")
     beyond = _doublings(gmacs, *profile.gmacs)
     if beyond:
@@ -201,7 +225,7 @@ def extrapolation(
     for kind, share in sorted(unseen.items()):
         reasons.append(f"op {kind} was in no network measured ({share:.0%} of the prediction)")
     widening = WIDER_PER_DOUBLING * (away + beyond + wide) + WIDER_PER_UNSEEN_OP * len(unseen)
-    return reasons, 1 + widening
+    return reasons, widening
 
 
 def _three(value: float) -> str:
@@ -219,13 +243,16 @@ def _extrapolation(
     for part, op in zip(parts[1:], ops.ops, strict=True):
         for name in _names(op) & set(unseen):
             unseen[name] += part.ms / (total or 1.0)
-    return extrapolation(
+    reasons, widening = extrapolation(
         (height, width),
         sum(op.macs for op in convolutions) / 1e9,
         (min(written), max(written)),
         unseen,
         profile,
     )
+    if more := _uncounted(ops, profile, parts, total):
+        reasons.append(more)
+    return reasons, widening
 
 
 def _sizes(profile: Profile) -> str:

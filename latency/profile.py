@@ -194,7 +194,7 @@ def load_profile(source: Target | Path | str) -> Profile:
     for chosen in (matching, [profile for profile in matching if profile.default]):
         if len(chosen) == 1:
             return chosen[0]
-    listed = ", ".join(str(profile.target) for profile in matching or available)
+    listed = ", ".join(str(one.target) for one in matching) or ", ".join(target.known())
     if matching:
         raise ValueError(f"several profiles are for '{wanted}', say which: {listed}")
     raise ValueError(

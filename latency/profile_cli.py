@@ -55,7 +55,7 @@ def add_profile_parser(subparsers: argparse._SubParsersAction[Parser]) -> None:
         "--input",
         type=image_size,
         metavar="HxW",
-        help="LR size; the default is the model's own, or 128x128 where it has none",
+        help="LR size; a model of fixed size has its own",
     )
     parser.add_argument("--out", type=Path, required=True, help="file to append to, .jsonl")
     add_phone_flags(parser)

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from latency import law
+from latency.chains import PREFIX
 from latency.fit import Fit, Sample, mean_percent, relative_errors
 from latency.ops import WEIGHTED
 from latency.profile import CONFIDENCE, Profile, Source
@@ -21,15 +22,25 @@ from latency.terms import conv_class
 
 MANY = 20
 """Networks left out, from which on the interval is read off their errors."""
+LEAST_OF_FEW = 0.15
+"""Half-width, in the logarithm, of what fewer networks are taken to know."""
+SCALED_BY_TWO = math.log(2)
+"""Half-width at least of a shipped profile that one or two networks scaled."""
 _BOOTSTRAPS = 1000
 
 
-def interval(left_out: Mapping[str, float]) -> float:
+def interval(left_out: Mapping[str, float], noise: float = 0.0) -> float:
     """Return the half-width of the 90 % interval of the logarithm of a latency.
 
     Of 20 networks or more: the error that nine of ten do not exceed (with one more counted as
     exceeding it, as in conformal prediction). Of fewer: Student's t for as many degrees of freedom
-    as there are networks less one, times the root mean square of the logarithms.
+    as there are networks less one, times the root mean square of the logarithms; with the noise of
+    repeated measurements, and at least `LEAST_OF_FEW`, because the form of a law was chosen on the
+    same few.
+
+    Args:
+        left_out: relative errors by network.
+        noise: of repeated measurements, relative.
     """
     from scipy.stats import t
 
@@ -40,7 +51,8 @@ def interval(left_out: Mapping[str, float]) -> float:
     else:
         rms = math.sqrt(math.fsum(x * x for x in logs) / len(logs))
         width = rms * float(t.ppf((1 + CONFIDENCE) / 2, max(1, len(logs) - 1)))
-    # A handful of networks can agree by luck; runs of one network scatter by a percent at best.
+        width = max(math.hypot(width, noise), LEAST_OF_FEW)
+    # Runs of one network scatter by a percent at best.
     return min(max(width, 0.02), math.log(1000) * 0.99)
 
 
@@ -102,6 +114,8 @@ def make_profile(
     """
     groups = {sample.network: sample.group for sample in samples}
     families = len(set(groups.values())) < len(groups)
+    judged = _whole_networks(fitted.left_out)
+    noise = noise_percent(samples) or 0.0
     return _profile(
         samples,
         target,
@@ -113,12 +127,12 @@ def make_profile(
         law=fitted.law,
         coefficients=_rounded(fitted.coefficients),
         fit_error_percent=_round(mean_percent(fitted.errors)),
-        left_out_error_percent=_round(fitted.left_out_percent),
-        left_out_range_percent=tuple(map(_round, error_range(fitted.left_out, groups))),
-        left_out_worst_percent=_round(max(abs(e) for e in fitted.left_out.values()) * 100),
-        macs_error_percent=_round(macs.left_out_percent) if macs else None,
+        left_out_error_percent=_round(mean_percent(judged)),
+        left_out_range_percent=tuple(map(_round, error_range(judged, groups))),
+        left_out_worst_percent=_round(max(abs(e) for e in judged.values()) * 100),
+        macs_error_percent=_round(mean_percent(_whole_networks(macs.left_out))) if macs else None,
         left_out="family" if families else "network",
-        interval=_round(interval(fitted.left_out)),
+        interval=_round(interval(judged, noise / 100)),
     )
 
 
@@ -133,16 +147,19 @@ def scaled_profile(
 ) -> Profile:
     """Return the nearest shipped profile, scaled to a few measurements.
 
-    Nearest is the one of the same unit whose ratios of measured to predicted differ least; of one
-    network, the one whose ratio is nearest to 1. Their median is the scale.
+    Nearest is, of the same unit, precision and runtime as far as there are such, the one whose
+    ratios of measured to predicted differ least; of one network, the one whose ratio is nearest to
+    1. Their median is the scale.
 
     Raises:
         ValueError: no profile of this unit is shipped.
     """
+    alike = [one for one in shipped if one.unit == target.unit]
+    for name in ("precision", "runtime"):
+        same = [one for one in alike if getattr(one, name) == getattr(target, name)]
+        alike = same or alike
     ratios = {
-        str(one.target): [1 / (1 + e) for e in _errors(samples, one).values()]
-        for one in shipped
-        if one.unit == target.unit
+        str(one.target): [1 / (1 + e) for e in _errors(samples, one).values()] for one in alike
     }
     if not ratios:
         raise ValueError(
@@ -180,8 +197,19 @@ def scaled_profile(
         macs_error_percent=None,
         left_out="nothing",
         # What the other device's profile is unsure of, and what these networks disagree by.
-        interval=_round(min(6.9, math.hypot(start.interval, interval(errors)) * 1.5)),
+        interval=_round(
+            max(SCALED_BY_TWO, min(6.9, math.hypot(start.interval, interval(errors)) * 1.5))
+        ),
     )
+
+
+def _whole_networks(left_out: Mapping[str, float]) -> Mapping[str, float]:
+    """Return the errors of networks that are no chains, where there are enough.
+
+    Chains are measured to tell ops apart; what is predicted are networks.
+    """
+    whole = {name: error for name, error in left_out.items() if not name.startswith(PREFIX)}
+    return whole if len(whole) >= MANY else left_out
 
 
 def kinds(samples: Sequence[Sample]) -> tuple[str, ...]:

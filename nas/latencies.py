@@ -58,7 +58,7 @@ class Latencies:
             dict.fromkeys(unseen, 0.0),
             self.profile,
         )
-        return self.ms(architecture) * math.exp(self.profile.interval * widening)
+        return self.ms(architecture) * math.exp(math.hypot(self.profile.interval, widening))
 
     def _of(self, a: MfaArchitecture) -> list[_Part]:
         # Networks with pooled branches pad their input, which makes every op larger.

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from latency.files import sha256
 
-DEFAULT_SIZE = (128, 128)
 _KINDS = {1: "float", 2: "uint8", 10: "float16"}
 
 
@@ -39,7 +38,7 @@ def prepare_model(path: Path, size: tuple[int, int] | None, folder: Path) -> Pho
 
     Args:
         path: .onnx file of one image input.
-        size: LR height and width; None takes the model's own, else 128x128.
+        size: LR height and width; None takes the model's own.
         folder: to write into.
 
     Raises:
@@ -49,9 +48,11 @@ def prepare_model(path: Path, size: tuple[int, int] | None, folder: Path) -> Pho
     from latency.onnx_model import load_onnx, model_input
 
     model = load_onnx(path)
-    image = model_input(model)
-    chosen = size or image.fixed_size or DEFAULT_SIZE
-    image.check(chosen)
+    try:
+        image = model_input(model)
+        chosen = image.choose(size)
+    except ValueError as error:  # of several models, which?
+        raise ValueError(f"'{path}': {error}") from error
     shape = tuple(image.shape(chosen))
     value = next(one for one in model.graph.input if one.name == image.name)
     tensor = value.type.tensor_type

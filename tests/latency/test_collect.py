@@ -186,11 +186,20 @@ def test_a_device_that_is_lost_at_once_leaves_no_file(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_files_that_cannot_be_gone_on_with(tmp_path):
+def test_a_last_line_that_a_crash_cut_is_taken_off(tmp_path, capsys):
     out = tmp_path / "m.jsonl"
     lines = [_measurement(f"chain_3_conv3o{c}", 1.0).to_line() for c in (4, 8)]
     out.write_text("".join(lines)[:-30])
-    with pytest.raises(ValueError, match="line 2: it is not whole JSON; the file was cut short"):
+    assert _collect(Machine(), out, 9.0).before == 1
+    assert "the last line of" in capsys.readouterr().err
+    assert read_measurements(out)[0].to_line() == lines[0]
+
+
+def test_files_that_cannot_be_gone_on_with(tmp_path):
+    out = tmp_path / "m.jsonl"
+    lines = [_measurement(f"chain_3_conv3o{c}", 1.0).to_line() for c in (4, 8)]
+    out.write_text(lines[0][:-30] + "\n" + lines[1])
+    with pytest.raises(ValueError, match="line 1: it is not whole JSON"):
         _collect(Machine(), out, 9.0)
     out.write_text(lines[0])
     with pytest.raises(ValueError, match=r"would hold measurements of .* and of .*another --out"):

@@ -27,8 +27,9 @@ def test_a_measurement_says_what_ran(tiny_onnx):
     assert one.load_time_ms > 0
 
 
-def test_any_size_defaults_to_128(tiny_onnx):
-    assert measure(tiny_onnx, threads=1, warmup=1, runs=1, silent=True).input_size == (128, 128)
+def test_a_model_of_any_size_needs_one(tiny_onnx):
+    with pytest.raises(ValueError, match=r"\.onnx': the model takes images of any size, so the"):
+        measure(tiny_onnx, threads=1)
 
 
 def test_what_cannot_be_measured(tiny_onnx, tmp_path):

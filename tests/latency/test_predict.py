@@ -1,6 +1,7 @@
 """Predictions: the law by hand, the shipped profiles, intervals and extrapolation."""
 
 import math
+import statistics
 from dataclasses import replace
 
 import pytest
@@ -8,7 +9,8 @@ import pytest
 from latency.law import BYTES_PER_ELEMENT
 from latency.ops import OpListBuilder
 from latency.predict import predict
-from latency.profile import load_profile
+from latency.profile import load_profile, shipped_profiles
+from latency.published import read_latencies, read_networks
 from mfagan.architecture import ESRGAN, op_list, parse
 
 GPU = load_profile("snapdragon-865/gpu")
@@ -78,6 +80,33 @@ def test_the_breakdown_adds_up_and_figures_carry_their_runtime():
         assert f"{profile.runtime} {profile.precision} on {profile.unit}" in str(prediction)
 
 
+def _gmacs(name: str) -> float:
+    return sum(op.macs for op in op_list(parse(name), 128, 128).ops) / 1e9
+
+
+def test_a_network_of_mostly_uncounted_ops_is_told():
+    """The law of the quantized CPU has no term for a resize."""
+    g = OpListBuilder((3, 128, 128))
+    x = g.conv(0, 3)
+    g.add("resize", (x,), (3, 1024, 1024))
+    moving = (3 * 128**2 + 3 * 1024**2) / (CPU.gb_per_s * 1e6)
+    reason = f"op resize has no coefficient of its own; moving its data alone may take {moving:.3g}"
+    assert any(one.startswith(reason) for one in predict(g.build(), CPU).extrapolates)
+    assert not predict(op_list(ESRGAN, 128, 128), CPU).extrapolates
+
+
+def test_published_latencies_lie_inside_about_nine_intervals_of_ten():
+    """Of the networks that the profiles were fitted on, so that more than nine may."""
+    networks, profiles = read_networks(), {str(one.target): one for one in shipped_profiles()}
+    held = []
+    for one in read_latencies():
+        if one.target in profiles and "855/cpu" not in one.target and "855/gpu" not in one.target:
+            found = predict(networks[one.network], profiles[one.target])
+            held.append(found.low_ms <= statistics.median(one.times_ms) <= found.high_ms)
+    assert len(held) > 150
+    assert statistics.fmean(held) > 0.9
+
+
 def test_the_interval_is_the_profiles_inside_and_wider_outside():
     inside = predict(op_list(parse("mfa_x4_w32_c4-4-4-4_s0-0-0-0"), 128, 128), GPU)
     assert math.log(inside.high_ms / inside.ms) == pytest.approx(GPU.interval)
@@ -85,6 +114,9 @@ def test_the_interval_is_the_profiles_inside_and_wider_outside():
     tiny = predict(op_list(parse("mfa_x4_w16_c2_s0"), 128, 128), GPU)
     assert any("GMAC" in reason for reason in tiny.extrapolates)
     assert math.log(tiny.high_ms / tiny.ms) > GPU.interval
+    assert math.log(tiny.high_ms / tiny.ms) == pytest.approx(
+        math.hypot(GPU.interval, 0.25 * math.log2(GPU.gmacs[0] / _gmacs("mfa_x4_w16_c2_s0")))
+    )
     pooled = predict(op_list(parse("mfa_x4_w32_c4-4-4-4_s0-0-0-1"), 128, 128), GPU)
     assert any("op avg_pool" in reason for reason in pooled.extrapolates)
     assert math.log(pooled.high_ms / pooled.ms) > GPU.interval
