@@ -6,8 +6,8 @@ import argparse
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from export.prediction import DEFAULT_TARGET
 from latency.commandline import (
     Parser,
     add_common_flags,
@@ -21,9 +21,6 @@ from latency.terminal import warn
 from mfagan.model_card import DYNAMIC, PRECISIONS
 from mfagan.resources import check_writable_folder
 from mfagan.shipped import resolve_model
-
-if TYPE_CHECKING:
-    from export.pipeline import ExportResult
 
 PROGRAM = "mfagan-export"
 WORST_LOSS = 0.5
@@ -72,6 +69,22 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where to write")
     parser.add_argument(
+        "--uint8",
+        action="store_true",
+        help="files that take and give bytes 0 to 255, (1, H, W, 3), for apps",
+    )
+    parser.add_argument(
+        "--ort",
+        action="store_true",
+        help="each file in ONNX Runtime's own format too, with the list of its operators",
+    )
+    parser.add_argument(
+        "--target",
+        default=DEFAULT_TARGET,
+        metavar="TARGET",
+        help="what milliseconds are predicted for, e.g. snapdragon-865/gpu; its CPU beside",
+    )
+    parser.add_argument(
         "--opset", type=positive_int, help="ONNX opset, 18 or more; 18, with int8-a16 21"
     )
     parser.add_argument(
@@ -119,6 +132,9 @@ def _export(arguments: argparse.Namespace) -> int:
     settings = {
         "architecture": arguments.architecture,
         "size": arguments.input,
+        "as_bytes": arguments.uint8,
+        "ort": arguments.ort,
+        "target": arguments.target,
         "opset": arguments.opset,
         "threads": arguments.threads,
         "seed": arguments.seed,
@@ -133,9 +149,12 @@ def _export(arguments: argparse.Namespace) -> int:
         return 0
 
     from export.pipeline import export_files
+    from export.table import table
 
-    steps = 4 + sum(
-        {"fp16": 1, "int8": 2, "int8-a16": 2}.get(one, 0) for one in arguments.precision
+    steps = (
+        5
+        + arguments.uint8
+        + sum({"fp16": 1, "int8": 1, "int8-a16": 1}.get(one, 0) for one in arguments.precision)
     )
     with Progress("export", steps, silent=arguments.json) as progress:
         result = export_files(*given, **settings, on_step=progress.update)
@@ -150,14 +169,15 @@ def _export(arguments: argparse.Namespace) -> int:
         print(json.dumps(result.to_json(), indent=2))
     else:
         print(table(result))
-        print("\n".join(map(str, result.passes)))
-        for path in (*(file.path for file in result.files), result.report):
+        for path in result.written:
             print(path)
     return 0
 
 
 def _odd(arguments: argparse.Namespace) -> Iterator[str]:
     """Yield what changes nothing, or means little, one sentence each."""
+    if arguments.ort and "fp16" in arguments.precision:
+        yield "--ort has no effect on fp16: the runtime of this machine would write it in float32"
     calibration, evaluation = arguments.calibration, arguments.evaluation
     if calibration is None or evaluation is None:
         return
@@ -170,37 +190,3 @@ def _odd(arguments: argparse.Namespace) -> Iterator[str]:
                 f"--evaluation '{evaluation}' and --calibration '{calibration}' share photographs: "
                 "int8 is judged by what it was calibrated on"
             )
-
-
-def table(result: ExportResult) -> str:
-    """Return the result as an aligned table, one line per file."""
-    sizes = list(dict.fromkeys(size for file in result.files for size in file.differences))
-    timed = result.files[0].timed
-    lines = [
-        [
-            "file",
-            "KiB",
-            "nodes",
-            f"psnr_y_crop{result.scale}",
-            "loss dB",
-            *(f"max diff {size}" for size in sizes),
-            f"ms at {timed}",
-        ]
-    ]
-    for file in result.files:
-        quality = ["-", "-"]
-        if file.psnr_y is not None and file.loss is not None:
-            quality = [f"{file.psnr_y:.2f}", f"{file.loss:.3f}"]
-        differences = [f"{file.differences[size]:.1e}" for size in sizes]
-        figures = [f"{file.bytes / 1024:.0f}", str(file.nodes), *quality, *differences]
-        lines.append([file.path.name, *figures, f"{file.milliseconds:.1f}"])
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    rows = [
-        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])])
-        for line in lines
-    ]
-    host = f"measured on this CPU by ONNX Runtime, {result.threads} threads"
-    rows.append(f"(ms {host}; max diff to torch; photographs judged: {len(result.photographs)})")
-    if any(file.precision == "int8-a16" for file in result.files):
-        rows.append("(int8-a16 is for NPUs: a CPU computes it in float, slower than fp32)")
-    return "\n".join(rows)

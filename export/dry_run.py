@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from export.byte_images import byte_card
 from export.calibration import CROP
-from export.pipeline import TIMED_SIZE
-from export.preparation import QUANTIZED, prepare
+from export.measuring import TIMED_SIZE, file_name
+from export.ort_format import OPERATORS, ORT_PRECISIONS
+from export.preparation import QUANTIZED, Job, prepare
 from latency.memory import peak_bytes
 from mfagan.architecture import architecture_costs, op_list
 from mfagan.model_card import DYNAMIC
@@ -35,6 +37,7 @@ _TIMED_FRAMES = 12
 _EXPORTER_BYTES = 250 << 20
 """Of torch's exporter, onnx and ONNX Runtime once they are loaded."""
 _REPORT_BYTES = 3000
+_LIST_BYTES = 150
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +110,9 @@ def plan_export(
     *,
     architecture: str | None,
     size: tuple[int, int] | None,
+    as_bytes: bool,
+    ort: bool,
+    target: str,
     opset: int | None,
     threads: int,
     seed: int,
@@ -117,7 +123,7 @@ def plan_export(
     """
     job = prepare(
         weights, out, precisions, calibration, evaluation, architecture=architecture, size=size,
-        opset=opset, threads=threads, seed=seed,
+        as_bytes=as_bytes, ort=ort, target=target, opset=opset, threads=threads, seed=seed,
     )  # fmt: skip
     parsed = job.architecture
     frames = [pair.lr.shape[:2] for pair in job.pairs]
@@ -140,13 +146,16 @@ def plan_export(
             "input": "x".join(map(str, size)) if size else DYNAMIC,
             "calibration": len(job.calibration),
             "evaluation": len(job.pairs),
+            "uint8": as_bytes,
+            "ort": ort,
+            "target": target,
             "opset": job.opset,
             "seed": seed,
             "threads": threads,
             "out": os.fspath(out),
         },
         out=out,
-        files=_file_bytes(parsed, job.precisions, ops),
+        files=_file_bytes(job, ops),
         seconds=seconds,
         memory_bytes=_memory(parsed, size or (CROP, CROP), quantized=bool(job.calibration)),
     )
@@ -158,7 +167,8 @@ def _shown(name: str, value: object) -> str:
     return ",".join(value) if isinstance(value, list) else str(value)
 
 
-def _file_bytes(architecture: Architecture, precisions: Sequence[str], ops: int) -> dict[str, int]:
+def _file_bytes(job: Job, ops: int) -> dict[str, int]:
+    architecture = job.architecture
     parameters = architecture_costs(architecture).parameters
     sizes = {
         "fp32": 4 * parameters + _GRAPH_BYTES + _OP_BYTES * ops,
@@ -166,7 +176,14 @@ def _file_bytes(architecture: Architecture, precisions: Sequence[str], ops: int)
         "int8": parameters + _INT8_OP_BYTES * ops,
         "int8-a16": parameters + _INT8_OP_BYTES * ops,
     }
-    files = {f"{architecture}_{precision}.onnx": sizes[precision] for precision in precisions}
+    files = {}
+    for precision in job.precisions:
+        card = replace(job.card, precision=precision)
+        name = file_name(byte_card(card) if job.as_bytes else card)
+        files[name.name] = sizes[precision]
+        if job.ort and precision in ORT_PRECISIONS:
+            files[name.with_suffix(".ort").name] = sizes[precision]
+            files[name.with_suffix(OPERATORS).name] = _LIST_BYTES
     return {**files, "export.json": _REPORT_BYTES}
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from export.calibration import Pair, choose_photographs, read_pair
 from export.onnx_export import LEAST_OPSET, check_opset, check_size
+from export.prediction import choose_profiles
 from export.quantize import LEAST_OPSET_16_BIT
 from latency.commandline import default_threads, nearest
 from latency.files import sha256
@@ -38,6 +39,9 @@ class Job:
         opset: of the ONNX files.
         threads: CPU threads.
         seed: draws the noise of the comparison.
+        as_bytes: the files take and give bytes.
+        ort: each file is wanted in ONNX Runtime's own format too.
+        target: that latencies are predicted for.
         calibration: (H, W, 3) uint8 RGB crops to find int8's ranges on; empty without int8.
         pairs: photographs to judge by.
     """
@@ -49,6 +53,9 @@ class Job:
     opset: int
     threads: int
     seed: int
+    as_bytes: bool
+    ort: bool
+    target: str
     calibration: tuple[Image, ...]
     pairs: tuple[Pair, ...]
 
@@ -67,6 +74,9 @@ def prepare(
     *,
     architecture: str | None,
     size: tuple[int, int] | None,
+    as_bytes: bool,
+    ort: bool,
+    target: str,
     opset: int | None,
     threads: int | None,
     seed: int,
@@ -87,6 +97,8 @@ def prepare(
     chosen = _check_precisions(precisions, calibration)
     opset = _choose_opset(opset, chosen)
     check_size(size)
+    for precision in chosen:
+        choose_profiles(target, precision)
     if Path(out).exists() and not Path(out).is_dir():
         raise ValueError(f"--out must be a folder, '{out}' is a file")
     threads = threads or default_threads()
@@ -108,6 +120,9 @@ def prepare(
         opset=opset,
         threads=threads,
         seed=seed,
+        as_bytes=as_bytes,
+        ort=ort,
+        target=target,
         calibration=tuple(read_pair(path, parsed.scale, size, rng).lr for path in calibrated_on),
         pairs=pairs,
     )

@@ -15,8 +15,10 @@ from mfagan.architecture import parse
 
 PRECISIONS = ("fp32", "fp16", "int8", "int8-a16")
 LAYOUTS = ("nchw", "nhwc")
-DTYPES = ("float32",)
-RANGES = ("0..1",)
+RANGES = {"float32": "0..1", "uint8": "0..255"}
+"""Values of black and white by the element type of input and output."""
+
+DTYPES = tuple(RANGES)
 DYNAMIC = "dynamic"
 
 _SHAPES = {
@@ -37,7 +39,7 @@ class ModelCard:
         precision: of the weights and the arithmetic, one of `PRECISIONS`.
         layout: order of the axes of input and output, one of `LAYOUTS`.
         dtype: element type of input and output.
-        range: values of black and white. The output is not clipped: the reader does that.
+        range: values of black and white. Floats are not clipped: the reader does that.
         shape: `dynamic`, or the input's only shape, e.g. `1x3x128x128`.
         receptive_radius: LR pixels on each side that can change one LR pixel's output block.
         alignment: multiple of which tile origins must be, in LR pixels.
@@ -62,7 +64,7 @@ class ModelCard:
             ("precision", PRECISIONS),
             ("layout", LAYOUTS),
             ("dtype", DTYPES),
-            ("range", RANGES),
+            ("range", (RANGES.get(self.dtype, "0..1"),)),
         ):
             value = getattr(self, name)
             if value not in known:

@@ -23,6 +23,7 @@ from latency.ops import OpList
 from mfagan.architecture import op_list, parse
 from mfagan.model import Model, WindowMemoryError
 from mfagan.model_card import ModelCard
+from mfagan.model_tensors import from_output, to_input
 
 if TYPE_CHECKING:
     from mfagan.model import FloatImage
@@ -30,10 +31,10 @@ if TYPE_CHECKING:
 OPS = (
     frozenset({"Conv", "Relu", "LeakyRelu", "Add", "Mul", "Concat", "AveragePool", "Resize", "Pad"})
     | {"DepthToSpace", "Gather", "Slice", "Shape", "Squeeze", "Unsqueeze", "Mod", "Reshape", "Sub"}
-    | {"Div", "Neg", "Cast", "Constant", "Identity", "Transpose"}
+    | {"Div", "Neg", "Cast", "Constant", "Identity", "Transpose", "Clip"}
     | {"QuantizeLinear", "DequantizeLinear"}
 )
-"""What an export is made of: the networks' ops, the arithmetic of their padding, quantization."""
+"""What an export is made of: networks' ops, arithmetic of their padding, quantization, bytes."""
 
 # The rests modulo 4 differ, so that one of them is padded and one is not.
 _SIZES = ((37, 41), (40, 24))
@@ -58,15 +59,14 @@ def load_onnx(file: Path, threads: int, device: str) -> Model:
     session = _session(model, file, threads, device)
 
     def run(lr: FloatImage) -> FloatImage:
-        nhwc = card.layout == "nhwc"
         try:
-            sr = session.run(None, {"lr": lr.transpose(0, 2, 3, 1) if nhwc else lr})[0]
+            sr = session.run(None, {"lr": to_input(lr, card)})[0]
         except Exception as error:  # onnxruntime's own have no base class but this
             if out_of_memory(error):
                 raise WindowMemoryError(lr.shape[2:], fixed=card.size is not None) from error
             reason = str(error).split(" : ")[-1].strip()
             raise FailureError(f"ONNX Runtime cannot run '{file}': {reason}") from error
-        return sr.transpose(0, 3, 1, 2) if nhwc else sr
+        return from_output(sr, card)
 
     return Model(
         architecture=parse(card.architecture), precision=card.precision, size=card.size, run=run
@@ -117,14 +117,15 @@ def _metadata(model: Any) -> dict[str, str]:
 def _check_signature(model: Any, card: ModelCard) -> None:
     from onnx import TensorProto
 
+    dtype = {"float32": TensorProto.FLOAT, "uint8": TensorProto.UINT8}[card.dtype]
     shapes = []
     for values, name in ((model.graph.input, "lr"), (model.graph.output, "sr")):
         kinds = [value.type.tensor_type for value in values]
-        if [(v.name, k.elem_type) for v, k in zip(values, kinds, strict=True)] != [
-            (name, TensorProto.FLOAT)
-        ]:
+        if [(v.name, k.elem_type) for v, k in zip(values, kinds, strict=True)] != [(name, dtype)]:
             names = shown(", ".join(value.name for value in values))
-            raise ValueError(f"it must map float 'lr' to float 'sr', '{name}' is '{names}'")
+            raise ValueError(
+                f"it must map {card.dtype} 'lr' to {card.dtype} 'sr', '{name}' is '{names}'"
+            )
         shapes.append(
             [d.dim_value if d.HasField("dim_value") else d.dim_param for d in kinds[0].shape.dim]
         )
@@ -176,7 +177,7 @@ def _check_graph(model: Any, card: ModelCard) -> None:
         expected, found = op_list(architecture, *size), from_onnx(model, size)
         if found == expected:
             continue
-        expected, found = _bare(expected), _bare(found)
+        expected, found = _bare(expected), _bare(found, card.dtype)
         if found != expected:
             pairs = zip_longest(found.ops, expected.ops)
             number, pair = next(
@@ -188,17 +189,18 @@ def _check_graph(model: Any, card: ModelCard) -> None:
             )
 
 
-def _bare(ops: OpList) -> OpList:
+def _bare(ops: OpList, dtype: str = "float32") -> OpList:
     """Return the ops without products by a constant, turned axes and counts of parameters.
 
     The exporter's optimizer moves a teacher's factors into its convolutions and drops biases that
-    are all zero; NHWC files turn their input and output.
+    are all zero; NHWC files turn their input and output, files of bytes divide, clip and round.
     """
+    dressing = {"mul", "transpose"} | ({"div", "clip", "add"} if dtype == "uint8" else set())
     source = {0: 0}
     kept = []
     for op in ops.ops:
         inputs = tuple(source[tensor] for tensor in op.inputs)
-        passed = op.kind in ("mul", "transpose") and len(inputs) == 1
+        passed = op.kind in dressing and len(inputs) == 1
         source[op.output] = inputs[0] if passed else op.output
         kept.append(replace(op, inputs=inputs, parameters=0))
     return canonical(OpList(ops.input_shape, tuple(kept), source[ops.output]))
