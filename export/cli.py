@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -28,13 +29,32 @@ WORST_LOSS = 0.5
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit status."""
-    return run(build_parser(), _export, argv)
+    """Run the command and return its exit status.
+
+    `check` and `debug`, where a file's name would stand, are commands of their own; a file of such
+    a name is given as `./check`.
+    """
+    given = sys.argv[1:] if argv is None else list(argv)
+    if given[:1] == ["check"]:
+        from export.check_cli import main as check
+
+        return check(given[1:])
+    if given[:1] == ["debug"]:
+        from export.debug_cli import main as debug
+
+        return debug(given[1:])
+    return run(build_parser(), _export, given)
 
 
 def build_parser() -> Parser:
     """Return the command's parser."""
-    parser = Parser(prog=PROGRAM, description=__doc__)
+    parser = Parser(
+        prog=PROGRAM,
+        description=__doc__,
+        epilog="mfagan-export check MODEL.onnx says what phones' execution providers make of a "
+        "file, mfagan-export debug FP32 INT8 how much noise each layer of a quantized one has; "
+        "each has its own --help",
+    )
     parser.add_argument(
         "weights",
         metavar="WEIGHTS",
