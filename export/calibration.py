@@ -64,6 +64,15 @@ def choose_photographs(
     )
 
 
+def hold_out(calibration: tuple[Path, ...]) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+    """Return what remains to calibrate on, and every eighth photograph, at least one, to decide by.
+
+    A single photograph serves both.
+    """
+    held_out = calibration[7::8] or calibration[-1:]
+    return tuple(path for path in calibration if path not in held_out) or held_out, held_out
+
+
 def read_pair(
     path: Path, scale: int, size: tuple[int, int] | None, rng: np.random.Generator | None
 ) -> Pair:

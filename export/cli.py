@@ -14,6 +14,7 @@ from latency.commandline import (
     add_common_flags,
     image_size,
     nearest,
+    positive_float,
     positive_int,
     run,
 )
@@ -87,6 +88,19 @@ def build_parser() -> Parser:
         metavar="FOLDER",
         help="photographs to judge by; the last fifth of --calibration, held out, if not given",
     )
+    parser.add_argument(
+        "--qat-steps",
+        type=positive_int,
+        default=0,
+        metavar="N",
+        help="steps of fine-tuning int8, with its rounding, on the calibration photographs; 0",
+    )
+    parser.add_argument(
+        "--max-loss-db",
+        type=positive_float,
+        metavar="X",
+        help="keep layers of int8 in 16 bits (opset 21) or float until it loses no more",
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where to write")
     parser.add_argument(
         "--uint8",
@@ -158,6 +172,8 @@ def _export(arguments: argparse.Namespace) -> int:
         "opset": arguments.opset,
         "threads": arguments.threads,
         "seed": arguments.seed,
+        "qat_steps": arguments.qat_steps,
+        "max_loss_db": arguments.max_loss_db,
     }
     if arguments.dry_run:
         from export.dry_run import plan_export
@@ -198,6 +214,12 @@ def _odd(arguments: argparse.Namespace) -> Iterator[str]:
     """Yield what changes nothing, or means little, one sentence each."""
     if arguments.ort and "fp16" in arguments.precision:
         yield "--ort has no effect on fp16: the runtime of this machine would write it in float32"
+    for flag, value in (
+        ("--qat-steps", arguments.qat_steps),
+        ("--max-loss-db", arguments.max_loss_db),
+    ):
+        if value and "int8" not in arguments.precision:
+            yield f"{flag} has no effect without int8 in --precision"
     calibration, evaluation = arguments.calibration, arguments.evaluation
     if calibration is None or evaluation is None:
         return

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from export.byte_images import byte_card
 from export.calibration import CROP
+from export.fine_tuning import BATCH, PATCH
 from export.measuring import TIMED_SIZE, file_name
 from export.ort_format import OPERATORS, ORT_PRECISIONS
 from export.preparation import QUANTIZED, Job, prepare
@@ -34,6 +35,8 @@ _INT8_OP_BYTES = 950
 """A quantized op has scales and zero points for its weights, and nodes around it."""
 _EXPORT_SECONDS, _EXPORT_OP_SECONDS = 3.0, 0.04
 _TIMED_FRAMES = 12
+_STEP_FRAMES = 10
+"""A step of fine-tuning takes so many times as long as one forward pass of its pixels."""
 _EXPORTER_BYTES = 250 << 20
 """Of torch's exporter, onnx and ONNX Runtime once they are loaded."""
 _REPORT_BYTES = 3000
@@ -116,6 +119,8 @@ def plan_export(
     opset: int | None,
     threads: int,
     seed: int,
+    qat_steps: int = 0,
+    max_loss_db: float | None = None,
 ) -> ExportPlan:
     """Check everything that `export.pipeline.export_files` checks, and measure one frame.
 
@@ -124,6 +129,7 @@ def plan_export(
     job = prepare(
         weights, out, precisions, calibration, evaluation, architecture=architecture, size=size,
         as_bytes=as_bytes, ort=ort, target=target, opset=opset, threads=threads, seed=seed,
+        qat_steps=qat_steps, max_loss_db=max_loss_db,
     )  # fmt: skip
     parsed = job.architecture
     frames = [pair.lr.shape[:2] for pair in job.pairs]
@@ -136,6 +142,8 @@ def plan_export(
         work += 2 * pixels + _TIMED_FRAMES * one[0] * one[1]
         largest = size or (CROP, CROP)
         work += 2 * len(job.calibration) * largest[0] * largest[1]
+        if job.qat_steps:
+            work += job.qat_steps * _STEP_FRAMES * BATCH * PATCH**2
     ops = len(op_list(parsed, *one).ops)
     seconds = _EXPORT_SECONDS + _EXPORT_OP_SECONDS * ops + work * _pixel_seconds(job.network, one)
     return ExportPlan(

@@ -13,7 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from export.calibration import to_tensor
 from export.measuring import Draft, measure
 from export.metadata import write_card
 from export.onnx_export import to_onnx
@@ -43,6 +42,8 @@ def export_files(
     opset: int | None = None,
     threads: int | None = None,
     seed: int = 0,
+    qat_steps: int = 0,
+    max_loss_db: float | None = None,
     on_step: Callable[[str], None] = lambda _: None,
 ) -> ExportResult:
     """Export a weights file in one or more precisions; nothing is written unless all are right.
@@ -62,17 +63,22 @@ def export_files(
         opset: of the ONNX files, 18 or more, int8-a16 21; the least of the two when not given.
         threads: CPU threads; all cores of this process when not given.
         seed: places the calibration crops and draws the noise of the comparison.
+        qat_steps: of fine-tuning int8 on the calibration photographs, under quantization.
+        max_loss_db: that int8 may lose, by calibration photographs held out; activations are raised
+            to 16 bits, below opset 21 to float, until it holds. None for no limit.
         on_step: called with a few words before every step.
 
     Raises:
         FileNotFoundError, ValueError: see `export.preparation.prepare`.
         FailureError: fp32 differs from torch by more than 1e-5, or fp16 by more than 4e-3, an
-            output is not finite, or the disk is full; nothing new is left there.
+            output is not finite, `max_loss_db` cannot be held, or the disk is full; nothing new is
+            left there.
     """
     on_step("read")
     job = prepare(
         weights, out, precisions, calibration, evaluation, architecture=architecture, size=size,
         as_bytes=as_bytes, ort=ort, target=target, opset=opset, threads=threads, seed=seed,
+        qat_steps=qat_steps, max_loss_db=max_loss_db,
     )  # fmt: skip
     drafts, passes = _make(job, on_step)
     on_step("measure")
@@ -89,7 +95,7 @@ def _make(job: Job, on_step: Callable[[str], None]) -> tuple[list[Draft], tuple[
     from export.fp16 import to_fp16
     from export.onnx_session import runner
     from export.passes import run_passes
-    from export.quantize import quantize_int8
+    from export.quantization import quantize_for
     from export.verify import check_bytes, differences, noise, photograph_inputs
 
     inputs = noise(job.size, np.random.default_rng(job.seed))
@@ -112,11 +118,8 @@ def _make(job: Job, on_step: Callable[[str], None]) -> tuple[list[Draft], tuple[
         drafts.append(Draft(fp16, card, found))
     for precision in filter(QUANTIZED.__contains__, job.precisions):
         on_step(f"quantize {precision}")
-        int8 = quantize_int8(
-            fp32,
-            (to_tensor(lr, job.size) for lr in job.calibration),
-            activation_bits=16 if precision == "int8-a16" else 8,
-        )
+        int8, done = quantize_for(job, fp32, precision, on_step)
+        passes += done
         card = replace(job.card, precision=precision)
         write_card(int8, card)
         found = differences(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from export.calibration import Pair, choose_photographs, read_pair
+from export.calibration import Pair, choose_photographs, hold_out, read_pair
 from export.onnx_export import LEAST_OPSET, check_opset, check_size
 from export.prediction import choose_profiles
 from export.quantize import LEAST_OPSET_16_BIT
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 QUANTIZED = frozenset({"int8", "int8-a16"})
 """Precisions that ranges are found for on photographs."""
+
+_DECIDED = 96
+"""LR pixels of a side of the crops that a decision is made by: there are many decisions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +48,9 @@ class Job:
         target: that latencies are predicted for.
         calibration: (H, W, 3) uint8 RGB crops to find int8's ranges on; empty without int8.
         pairs: photographs to judge by.
+        qat_steps: of fine-tuning int8 under quantization.
+        max_loss_db: that int8 may lose on `held_out`; None for no limit.
+        held_out: of the calibration photographs, to decide by; empty where nothing is to decide.
     """
 
     network: nn.Module
@@ -58,6 +65,9 @@ class Job:
     target: str
     calibration: tuple[Image, ...]
     pairs: tuple[Pair, ...]
+    qat_steps: int = 0
+    max_loss_db: float | None = None
+    held_out: tuple[Pair, ...] = ()
 
     @property
     def size(self) -> tuple[int, int] | None:
@@ -80,6 +90,8 @@ def prepare(
     opset: int | None,
     threads: int | None,
     seed: int,
+    qat_steps: int = 0,
+    max_loss_db: float | None = None,
 ) -> Job:
     """Check all that an export is made from, and read it; nothing is written.
 
@@ -97,6 +109,10 @@ def prepare(
     chosen = _check_precisions(precisions, calibration)
     opset = _choose_opset(opset, chosen)
     check_size(size)
+    if qat_steps < 0:
+        raise ValueError(f"--qat-steps must be 0 or more, got {qat_steps}")
+    if max_loss_db is not None and not 0 < max_loss_db < math.inf:
+        raise ValueError(f"--max-loss-db must be above 0, got {max_loss_db:g}")
     for precision in chosen:
         choose_profiles(target, precision)
     if Path(out).exists() and not Path(out).is_dir():
@@ -110,6 +126,9 @@ def prepare(
         check_measurable(pair.name, pair.lr, pair.hr, parsed.scale)
     rng = np.random.default_rng(seed)
     calibrated_on = photographs.calibration if QUANTIZED.intersection(chosen) else ()
+    decided_by: tuple[Path, ...] = ()
+    if "int8" in chosen and (qat_steps or max_loss_db is not None):
+        calibrated_on, decided_by = hold_out(calibrated_on)
     return Job(
         network=network,
         card=ModelCard.of(
@@ -125,6 +144,11 @@ def prepare(
         target=target,
         calibration=tuple(read_pair(path, parsed.scale, size, rng).lr for path in calibrated_on),
         pairs=pairs,
+        qat_steps=qat_steps,
+        max_loss_db=max_loss_db,
+        held_out=tuple(
+            read_pair(path, parsed.scale, size or (_DECIDED, _DECIDED), None) for path in decided_by
+        ),
     )
 
 
