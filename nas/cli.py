@@ -89,6 +89,14 @@ def build_parser() -> Parser:
         help="largest predicted latency allowed",
     )
     parser.add_argument(
+        "--risk",
+        type=_risk,
+        default=0.5,
+        metavar="CHANCE",
+        help="that a candidate is slower than the budget all the same, 0.01 to 0.5: at 0.5 its "
+        "predicted latency must keep the budget, at 0.05 the upper end of the 90 %% interval",
+    )
+    parser.add_argument(
         "--trials",
         type=positive_int,
         default=60,
@@ -122,6 +130,16 @@ def build_parser() -> Parser:
     )
     add_common_flags(parser, "device", "threads", "seed", "json")
     return parser
+
+
+def _risk(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.01 <= value <= 0.5:
+        raise argparse.ArgumentTypeError(f"must be 0.01 to 0.5, got '{text}'")
+    return value
 
 
 def command(arguments: argparse.Namespace) -> int:
@@ -171,6 +189,7 @@ def command(arguments: argparse.Namespace) -> int:
         profile=profile,
         size=arguments.input,
         budget_ms=arguments.budget_ms,
+        risk=arguments.risk,
     )
     if arguments.trials > objective.space.size:
         warn(

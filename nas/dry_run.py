@@ -141,7 +141,7 @@ def plan_search(
     space = objective.space
     rng = random.Random(arguments.seed)
     members = [space.sample(rng) for _ in range(SAMPLES)]
-    latencies = {member: objective.latency_ms(member) for member in members}
+    latencies = {member: objective.judged_ms(member) for member in members}
     within = [member for member in members if latencies[member] <= objective.budget_ms]
     slowest = max(within, key=lambda member: latencies[member], default=space.smallest)
     finetune = _measure_finetune(arguments, objective, cut, slowest, device)
@@ -193,6 +193,7 @@ def _settings(
     typed = {
         "space": json.loads(identity["space"]),
         "budget_ms": arguments.budget_ms,
+        "risk": arguments.risk,
         "seed": arguments.seed,
     }
     return {**flags, **made_with, **typed}

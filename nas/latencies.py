@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from statistics import NormalDist
 
 from latency.ops import WEIGHTED
 from latency.predict import extrapolation, predict, unseen_kinds
-from latency.profile import Profile
+from latency.profile import CONFIDENCE, Profile
 from mfagan.architecture import MfaArchitecture, op_list
 
 Module = tuple[int, int]
@@ -45,6 +46,23 @@ class Latencies:
     def ms(self, architecture: MfaArchitecture) -> float:
         """Return predicted milliseconds, as `latency.predict` does."""
         return math.fsum(part.ms for part in self._of(architecture))
+
+    def at_risk(self, architecture: MfaArchitecture, risk: float) -> float:
+        """Return milliseconds that the architecture exceeds with a chance of `risk`.
+
+        The logarithm of a latency is taken to be normal, so that 0.5 is the prediction and 0.05
+        the upper end of the 90 % interval.
+
+        Args:
+            architecture: of the space.
+            risk: above 0, at most 0.5.
+        """
+        predicted = self.ms(architecture)
+        if risk == 0.5:
+            return predicted
+        normal = NormalDist()
+        share = normal.inv_cdf(1 - risk) / normal.inv_cdf((1 + CONFIDENCE) / 2)
+        return predicted * (self.high_ms(architecture) / predicted) ** share
 
     def high_ms(self, architecture: MfaArchitecture) -> float:
         """Return the upper end of the 90 % interval, milliseconds."""

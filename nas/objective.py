@@ -53,6 +53,7 @@ class Objective:
         profile: of the target.
         size: LR height and width for which the latency is predicted.
         budget_ms: the largest latency allowed.
+        risk: chance, at most 0.5, that a candidate within the budget is slower than it.
 
     Raises:
         ValueError: the network is no supernet, or the photographs measure nothing.
@@ -66,6 +67,7 @@ class Objective:
         profile: Profile,
         size: tuple[int, int],
         budget_ms: float,
+        risk: float = 0.5,
     ) -> None:
         import torch
 
@@ -79,7 +81,8 @@ class Objective:
         self.profile = profile
         self.size = size
         self.budget_ms = budget_ms
-        self._latencies = Latencies(profile, size)
+        self.risk = risk
+        self.latencies = Latencies(profile, size)
         self.evaluations = 0
         # Convolutions are two to three times as fast in this layout.
         self._supernet = supernet.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -100,7 +103,11 @@ class Objective:
 
     def latency_ms(self, architecture: MfaArchitecture) -> float:
         """Return the predicted milliseconds of an architecture on the target."""
-        return self._latencies.ms(architecture)
+        return self.latencies.ms(architecture)
+
+    def judged_ms(self, architecture: MfaArchitecture) -> float:
+        """Return what must keep the budget: the milliseconds that are exceeded at the risk."""
+        return self.latencies.at_risk(architecture, self.risk)
 
     def remember(self, architecture: str, quality: float) -> None:
         """Take over the quality of a feasible candidate that an earlier run measured."""
@@ -112,18 +119,19 @@ class Objective:
 
     def score(self, architecture: MfaArchitecture) -> Score:
         """Return what a candidate is worth; one that breaks a constraint is not evaluated."""
-        latency = self.latency_ms(architecture)
+        latency, judged = self.latency_ms(architecture), self.judged_ms(architecture)
         shortfall, missed = _shortfall(architecture)
         reasons = [missed] if missed else []
-        if latency > self.budget_ms:
-            reasons.append(f"{latency:.2f} ms is over the budget of {self.budget_ms:g} ms")
+        if judged > self.budget_ms:
+            at = "" if self.risk == 0.5 else f" at a risk of {self.risk:g}"
+            reasons.append(f"{judged:.2f} ms{at} is over the budget of {self.budget_ms:g} ms")
         if not reasons and not self.space.contains(architecture):
             raise ValueError(f"{architecture} is not in the supernet's space")
         return Score(
             architecture=str(architecture),
             quality=self.bicubic if reasons else self._quality(architecture),
             latency_ms=latency,
-            constraints={"latency": latency - self.budget_ms, "reductions": shortfall},
+            constraints={"latency": judged - self.budget_ms, "reductions": shortfall},
             reason="; ".join(reasons),
         )
 

@@ -80,10 +80,10 @@ def make_objective(supernet_file, photos, profile):
     """Return a function that makes an objective of the tiny supernet."""
     from mfagan.checkpoint import load_network
 
-    def make(*, budget_ms: float = BUDGET_MS, size=SIZE, pairs=None) -> Objective:
+    def make(*, budget_ms: float = BUDGET_MS, size=SIZE, pairs=None, **options) -> Objective:
         network, _ = load_network(supernet_file)
         assert isinstance(network, Generator)
         pairs = load_pairs(photos, None, 4) if pairs is None else pairs
-        return Objective(network, pairs, profile=profile, size=size, budget_ms=budget_ms)
+        return Objective(network, pairs, profile=profile, size=size, budget_ms=budget_ms, **options)
 
     return make

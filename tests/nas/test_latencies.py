@@ -37,3 +37,13 @@ def test_sums_equal_whole_networks(target, size):
         whole = predict(op_list(architecture, *size), profile)
         assert latencies.ms(architecture) == pytest.approx(whole.ms, rel=1e-9)
         assert latencies.high_ms(architecture) == pytest.approx(whole.high_ms, rel=1e-9)
+
+
+def test_a_risk_of_a_half_is_the_prediction_and_of_a_twentieth_the_upper_end():
+    latencies = Latencies(load_profile("snapdragon-865/gpu"), (128, 128))
+    architecture = _draw(random.Random(1))
+    predicted, high = latencies.ms(architecture), latencies.high_ms(architecture)
+    assert latencies.at_risk(architecture, 0.5) == predicted
+    assert latencies.at_risk(architecture, 0.05) == pytest.approx(high)
+    assert predicted < latencies.at_risk(architecture, 0.2) < high
+    assert latencies.at_risk(architecture, 0.01) > high

@@ -63,6 +63,21 @@ def test_over_budget_is_never_run(make_objective):
     assert "over the budget of 3.8 ms" in score.reason
 
 
+def test_a_small_risk_judges_by_the_interval(make_objective):
+    even = make_objective(budget_ms=1e6)
+    predicted, high = even.latency_ms(LARGEST), even.latencies.high_ms(LARGEST)
+    budget = (predicted + high) / 2
+    assert even.score(LARGEST).constraints["latency"] < 0
+    careful = make_objective(budget_ms=budget, risk=0.05)
+    runs = count_runs(careful)
+    score = careful.score(LARGEST)
+    assert runs == []
+    assert score.latency_ms == predicted < budget
+    assert score.constraints["latency"] == pytest.approx(high - budget)
+    assert f"{high:.2f} ms at a risk of 0.05 is over the budget" in score.reason
+    assert make_objective(budget_ms=budget, risk=0.5).score(LARGEST).reason == ""
+
+
 def test_missed_reductions_are_never_run_and_say_which(make_objective):
     objective = make_objective(budget_ms=1e6)
     runs = count_runs(objective)
