@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from export.check import check
 from export.prediction import predictions
 from export.result import ExportedFile
 from mfagan.model_card import ModelCard
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from export.preparation import Job
 
 TIMED_SIZE = (128, 128)
+_PHONES = ("xnnpack", "nnapi", "qnn")
 
 
 class Draft(NamedTuple):
@@ -67,6 +69,7 @@ def measure(job: Job, drafts: Sequence[Draft]) -> list[ExportedFile]:
                 milliseconds=statistics.median(times[number] for times in rounds),
                 times_fp32=statistics.median(times[number] / times[0] for times in rounds),
                 timed="x".join(map(str, timed)),
+                phones=tuple(check(draft.model, provider).short for provider in _PHONES),
                 predicted=predictions(draft.model, timed, card.precision, job.target),
             )
         )

@@ -29,6 +29,7 @@ class ExportedFile:
         times_fp32: median of its time over that of fp32, frame by frame in turn.
         timed: that frame, e.g. `128x128`.
         predicted: milliseconds of that frame on targets.
+        phones: how much of it each execution provider of a phone runs (`export.check`), in words.
         beside: other files that were made of it, e.g. in ORT format.
     """
 
@@ -44,6 +45,7 @@ class ExportedFile:
     times_fp32: float
     timed: str
     predicted: tuple[Predicted, ...] = ()
+    phones: tuple[str, ...] = ()
     beside: tuple[Path, ...] = ()
 
     def to_json(self, scale: int) -> dict[str, Any]:
@@ -61,6 +63,7 @@ class ExportedFile:
             "times_fp32": self.times_fp32,
             "timed": f"{self.timed} LR, host/cpu@onnxruntime:{self.precision}",
             "predicted": [asdict(one) for one in self.predicted],
+            "phones": list(self.phones),
             "beside": [path.name for path in self.beside],
         }
 

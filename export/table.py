@@ -34,6 +34,7 @@ def table(result: ExportResult) -> str:
         rows.append("(int8-a16 is for NPUs: a CPU computes it in float, slower than fp32)")
     for target in targets:
         rows += _predicted(result, target)
+    rows += [f"on phones, {file.path.name}: {'; '.join(file.phones)}" for file in result.files]
     return "\n".join([*rows, *map(str, result.passes)])
 
 

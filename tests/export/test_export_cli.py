@@ -52,6 +52,8 @@ def test_it_writes_what_it_says(exported):
         assert file["bytes"] == path.stat().st_size
         assert file["nodes"] == len(onnx.load(path).graph.node)
         assert set(file["max_difference"]) == {"64x48", "37x41", "19x30", "1x1"}
+        assert [one.split(":")[0] for one in file["phones"]] == ["xnnpack", "nnapi", "qnn"]
+        assert "its sizes are dynamic" in file["phones"][1]
     assert max(report["files"][0]["max_difference"].values()) <= 1e-5
     assert report["files"][0]["loss_db"] == 0
 
