@@ -127,7 +127,8 @@ def draw(layers: Sequence[LayerNoise], path: Path) -> None:
     longest = max(len(one.tensor) for one in layers)
     left, width, row = 9 * longest + 16, 480, 36
     picture = np.full((row * len(layers) + 48, left + width + 72, 3), 255, np.uint8)
-    top = max((v for one in layers for v in _bars(one) if math.isfinite(v)), default=0)
+    figures = [v for one in layers for v in _bars(one)]
+    top = max((v for v in figures if v < _EXACT), default=0)  # pixels would dwarf the rest
     per_decibel = width / max(top, 10.0)
 
     def write(text: str, x: int, y: int) -> None:
@@ -145,6 +146,9 @@ def draw(layers: Sequence[LayerNoise], path: Path) -> None:
         write(f"{label} dB", left + 90 * n + 14, 14)
     write_image(path, picture)
 
+
+_EXACT = 80
+"""dB above which nothing is lost but float's own rounding."""
 
 _COLORS = ((70, 120, 200), (220, 130, 50))
 
