@@ -245,6 +245,7 @@ def test_a_signal_cleans_the_phone(phone, kit, adb, tiny_onnx, tmp_path, number)
     started = threading.Event()
     phone.on_command = lambda command: bool("--shape" in command and started.set())
     words = [sys.executable, "-m", "latency.cli", "profile", tiny_onnx, "--device", "adb", *kit]
+    words += ["--input", "16x20"]
     process = subprocess.Popen(
         [*words, "--out", tmp_path / "m.jsonl"],
         stderr=subprocess.PIPE,
@@ -284,7 +285,7 @@ def test_a_signal_cleans_the_phone(phone, kit, adb, tiny_onnx, tmp_path, number)
 )  # fmt: skip
 def test_misuse(capsys, tiny_onnx, tmp_path, words, message):
     status = latency.cli.main(
-        ["profile", str(tiny_onnx), "--out", str(tmp_path / "m.jsonl"), *words]
+        ["profile", str(tiny_onnx), "--input", "16x20", "--out", str(tmp_path / "m.jsonl"), *words]
     )
     said = capsys.readouterr()
     assert message in sentence((status, said.out, said.err), status=2)
