@@ -48,8 +48,10 @@ FORMS: dict[str, tuple[str, ...]] = {  # by the start of a target
 }
 """Terms of a typed law, or the name of another; the roofline for all others."""
 DEFAULTS = ("snapdragon-855/cpu@tflite:fp32#1large", "snapdragon-888/gpu@qnn:fp16")
-DEFAULTS += ("snapdragon-8-gen-2/npu@qnn:fp16", "snapdragon-8-gen-2/cpu@ncnn:fp16#4threads")
-DEFAULTS += ("snapdragon-8-gen-3/npu@qnn:fp16", "snapdragon-8-elite/npu@qnn:fp16")
+DEFAULTS += ("snapdragon-8-gen-2/npu@qnn-dlc:fp16", "snapdragon-8-gen-2/npu@qnn-dlc:int8")
+DEFAULTS += ("snapdragon-8-gen-3/npu@qnn-dlc:fp16", "snapdragon-8-gen-3/npu@qnn-dlc:int8")
+DEFAULTS += ("snapdragon-8-elite/npu@qnn:fp16", "snapdragon-8-elite/npu@qnn-dlc:int8")
+DEFAULTS += ("snapdragon-8-gen-2/cpu@ncnn:fp16#4threads",)
 DEFAULTS += ("snapdragon-855-plus/cpu@ncnn:fp16#4threads",)
 MOST_PERCENT = 25.0
 """Error on what was left out, above which a profile is not shipped."""

@@ -191,7 +191,9 @@ def load_profile(source: Target | Path | str) -> Profile:
     available = [_load(path) for path in paths] or shipped_profiles()
     matching = [profile for profile in available if wanted.accepts(profile.target)]
     # The one of fewest choices: what is left out is what the default says.
-    for chosen in (matching, [profile for profile in matching if profile.default]):
+    defaults = [profile for profile in matching if profile.default]
+    floats = [profile for profile in defaults if not profile.precision.startswith("int8")]
+    for chosen in (matching, defaults, floats):
         if len(chosen) == 1:
             return chosen[0]
     listed = ", ".join(str(one.target) for one in matching) or ", ".join(target.known())

@@ -33,6 +33,11 @@ def test_short_targets_take_the_profiles_runtime_and_precision():
     assert str(load_profile("snapdragon-865/gpu").target) == "snapdragon-865/gpu@tflite:fp16"
     assert str(load_profile("snapdragon-865/cpu").target) == "snapdragon-865/cpu@onnxruntime:int8"
     assert load_profile(Target(soc="snapdragon-865", unit="cpu")).runtime == "onnxruntime"
+    assert (
+        str(load_profile("snapdragon-8-gen-2/npu").target) == "snapdragon-8-gen-2/npu@qnn-dlc:fp16"
+    )
+    int8 = load_profile("snapdragon-8-elite/npu:int8")
+    assert str(int8.target) == "snapdragon-8-elite/npu@qnn-dlc:int8"
 
 
 def test_unknown_targets_list_what_there_is():
