@@ -57,9 +57,9 @@ BASE: Layer = {
         "teacher_discriminator": "patchgan_n3_f16",
     },
     "schedule": {
-        "teacher_steps": 4000,
+        "teacher_steps": 3000,
         "teacher_gan_steps": 1000,
-        "pixel_steps": 4000,
+        "pixel_steps": 3000,
         "gan_steps": 2000,
         "teacher_lr": 1e-3,
         "pixel_lr": 2e-3,
@@ -73,7 +73,7 @@ BASE: Layer = {
 }
 SUPERNET: Layer = {
     "network": {"architecture": "supernet", "widths": (16, 24, 32), "modules": (2, 3)},
-    "schedule": {"gan_steps": 0},
+    "schedule": {"pixel_steps": 2000, "gan_steps": 0},
 }
 PIXEL: Layer = {"schedule": {"gan_steps": 0}}
 MEMBERS = 6
