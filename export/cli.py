@@ -108,6 +108,11 @@ def build_parser() -> Parser:
         help="files that take and give bytes 0 to 255, (1, H, W, 3), for apps",
     )
     parser.add_argument(
+        "--half-weights",
+        action="store_true",
+        help="fp32 files store the weights as halves where that loses nothing: half as large",
+    )
+    parser.add_argument(
         "--ort",
         action="store_true",
         help="each file in ONNX Runtime's own format too, with the list of its operators",
@@ -174,6 +179,7 @@ def _export(arguments: argparse.Namespace) -> int:
         "seed": arguments.seed,
         "qat_steps": arguments.qat_steps,
         "max_loss_db": arguments.max_loss_db,
+        "half_weights": arguments.half_weights,
     }
     if arguments.dry_run:
         from export.dry_run import plan_export
@@ -214,6 +220,8 @@ def _odd(arguments: argparse.Namespace) -> Iterator[str]:
     """Yield what changes nothing, or means little, one sentence each."""
     if arguments.ort and "fp16" in arguments.precision:
         yield "--ort has no effect on fp16: the runtime of this machine would write it in float32"
+    if arguments.half_weights and "fp32" not in arguments.precision:
+        yield "--half-weights has no effect without fp32 in --precision"
     for flag, value in (
         ("--qat-steps", arguments.qat_steps),
         ("--max-loss-db", arguments.max_loss_db),

@@ -121,6 +121,7 @@ def plan_export(
     seed: int,
     qat_steps: int = 0,
     max_loss_db: float | None = None,
+    half_weights: bool = False,
 ) -> ExportPlan:
     """Check everything that `export.pipeline.export_files` checks, and measure one frame.
 
@@ -129,7 +130,7 @@ def plan_export(
     job = prepare(
         weights, out, precisions, calibration, evaluation, architecture=architecture, size=size,
         as_bytes=as_bytes, ort=ort, target=target, opset=opset, threads=threads, seed=seed,
-        qat_steps=qat_steps, max_loss_db=max_loss_db,
+        qat_steps=qat_steps, max_loss_db=max_loss_db, half_weights=half_weights,
     )  # fmt: skip
     parsed = job.architecture
     frames = [pair.lr.shape[:2] for pair in job.pairs]
@@ -155,6 +156,7 @@ def plan_export(
             "calibration": len(job.calibration),
             "evaluation": len(job.pairs),
             "uint8": as_bytes,
+            "half_weights": half_weights,
             "ort": ort,
             "target": target,
             "opset": job.opset,
@@ -188,7 +190,8 @@ def _file_bytes(job: Job, ops: int) -> dict[str, int]:
     for precision in job.precisions:
         card = replace(job.card, precision=precision)
         name = file_name(byte_card(card) if job.as_bytes else card)
-        files[name.name] = sizes[precision]
+        halved = 2 * parameters if precision == "fp32" and job.half_weights else 0
+        files[name.name] = sizes[precision] - halved
         if job.ort and precision in ORT_PRECISIONS:
             files[name.with_suffix(".ort").name] = sizes[precision]
             files[name.with_suffix(OPERATORS).name] = _LIST_BYTES

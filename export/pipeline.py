@@ -24,6 +24,7 @@ from export.writing import write_together
 from latency.commandline import FailureError
 
 if TYPE_CHECKING:
+    from export.onnx_session import Tensor
     from export.passes import PassReport
 
 
@@ -44,6 +45,7 @@ def export_files(
     seed: int = 0,
     qat_steps: int = 0,
     max_loss_db: float | None = None,
+    half_weights: bool = False,
     on_step: Callable[[str], None] = lambda _: None,
 ) -> ExportResult:
     """Export a weights file in one or more precisions; nothing is written unless all are right.
@@ -66,6 +68,7 @@ def export_files(
         qat_steps: of fine-tuning int8 on the calibration photographs, under quantization.
         max_loss_db: that int8 may lose, by calibration photographs held out; activations are raised
             to 16 bits, below opset 21 to float, until it holds. None for no limit.
+        half_weights: store the weights of fp32 files as halves where these hold them exactly.
         on_step: called with a few words before every step.
 
     Raises:
@@ -78,7 +81,7 @@ def export_files(
     job = prepare(
         weights, out, precisions, calibration, evaluation, architecture=architecture, size=size,
         as_bytes=as_bytes, ort=ort, target=target, opset=opset, threads=threads, seed=seed,
-        qat_steps=qat_steps, max_loss_db=max_loss_db,
+        qat_steps=qat_steps, max_loss_db=max_loss_db, half_weights=half_weights,
     )  # fmt: skip
     drafts, passes = _make(job, on_step)
     on_step("measure")
@@ -126,6 +129,9 @@ def _make(job: Job, on_step: Callable[[str], None]) -> tuple[list[Draft], tuple[
             job.network, runner(int8, job.threads), photograph_inputs(job.pairs, job.size)
         )
         drafts.append(Draft(int8, card, found))
+    if job.half_weights and "fp32" in job.precisions:
+        drafts[0], report = _with_half_weights(drafts[0], inputs, job.threads)
+        passes += (report,)
     if not job.as_bytes:
         return drafts, passes
     on_step("bytes")
@@ -136,6 +142,35 @@ def _make(job: Job, on_step: Callable[[str], None]) -> tuple[list[Draft], tuple[
         check_bytes(draft.model, model, card, inputs, job.threads)
         dressed.append(Draft(model, card, draft.differences))
     return dressed, passes
+
+
+def _with_half_weights(
+    draft: Draft, inputs: Sequence[Tensor], threads: int
+) -> tuple[Draft, PassReport]:
+    """Return the fp32 model with its weights stored as halves, as far as that changes nothing."""
+    import numpy as np
+
+    from export.half_weights import halve_weights
+    from export.onnx_session import runner
+    from export.passes import PassReport
+
+    before = len(draft.model.graph.node)
+    model, halved = halve_weights(draft.model)
+    run, run_halved = runner(draft.model, threads), runner(model, threads)
+    equal = all(np.array_equal(run(lr), run_halved(lr)) for lr in inputs)
+    kept = halved > 0 and equal
+    report = PassReport(
+        name="weights stored as halves",
+        nodes_before=before,
+        nodes_after=len(model.graph.node) if kept else before,
+        kept=kept,
+        why=f"kept, {halved} tensors, outputs are the same"
+        if kept
+        else "discarded: outputs differ"
+        if halved
+        else "no weights are whole halves",
+    )
+    return (draft._replace(model=model) if kept else draft), report
 
 
 def _hold(job: Job, found: Mapping[str, float], precision: str) -> None:

@@ -44,6 +44,7 @@ class Job:
         threads: CPU threads.
         seed: draws the noise of the comparison.
         as_bytes: the files take and give bytes.
+        half_weights: fp32 weights are stored as halves where these hold them exactly.
         ort: each file is wanted in ONNX Runtime's own format too.
         target: that latencies are predicted for.
         calibration: (H, W, 3) uint8 RGB crops to find int8's ranges on; empty without int8.
@@ -67,6 +68,7 @@ class Job:
     pairs: tuple[Pair, ...]
     qat_steps: int = 0
     max_loss_db: float | None = None
+    half_weights: bool = False
     held_out: tuple[Pair, ...] = ()
 
     @property
@@ -92,6 +94,7 @@ def prepare(
     seed: int,
     qat_steps: int = 0,
     max_loss_db: float | None = None,
+    half_weights: bool = False,
 ) -> Job:
     """Check all that an export is made from, and read it; nothing is written.
 
@@ -146,6 +149,7 @@ def prepare(
         pairs=pairs,
         qat_steps=qat_steps,
         max_loss_db=max_loss_db,
+        half_weights=half_weights,
         held_out=tuple(
             read_pair(path, parsed.scale, size or (_DECIDED, _DECIDED), None) for path in decided_by
         ),
