@@ -191,11 +191,13 @@ def _export(arguments: argparse.Namespace) -> int:
         return 0
 
     from export.pipeline import export_files
+    from export.quantization import TOLD_EVERY
     from export.table import table
 
     steps = (
         5
         + arguments.uint8
+        + ("int8" in arguments.precision) * (arguments.qat_steps // TOLD_EVERY)
         + sum({"fp16": 1, "int8": 1, "int8-a16": 1}.get(one, 0) for one in arguments.precision)
     )
     with Progress("export", steps, silent=arguments.json) as progress:

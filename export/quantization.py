@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 LEAST_GAIN = 0.002
 """dB; less is chance."""
+TOLD_EVERY = 50
+"""Steps of fine-tuning between two words of progress."""
 
 
 def quantize_for(
@@ -82,7 +84,7 @@ class _Work:
         steps = self.job.qat_steps
 
         def tell(step: int) -> None:
-            if step % 50 == 0:
+            if step % TOLD_EVERY == 0:
                 on_step(f"fine-tune int8, step {step} of {steps}")
 
         graph, ranges = fine_tune(
