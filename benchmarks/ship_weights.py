@@ -5,6 +5,12 @@ python benchmarks/ship_weights.py large runs/large/pixel.safetensors --photograp
 mfagan-export large --out exported
 python benchmarks/ship_weights.py large exported/mfa_x4_..._int8.onnx --kind int8 --test Set5 Set14
 
+Weights of the adversarial stage may be moved a little towards those of the pixel stage that they
+were trained from (network interpolation, ESRGAN, section 3.4): less noise, a little less detail.
+
+python benchmarks/ship_weights.py large-gan runs/large-gan/gan.safetensors \
+    --towards runs/large/pixel.safetensors --share 0.1 --test Set5 Set14
+
 The weights are rounded to half precision, so that all of them are small enough; of the paths in
 their configuration only the last part stays.
 New weights take the figures and the ONNX files of those that they replace away.
@@ -67,8 +73,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--photographs", type=positive_int, metavar="N", help="trained on; kept likewise"
     )
+    parser.add_argument(
+        "--towards", type=Path, metavar="FILE", help="weights of the same network to move towards"
+    )
+    parser.add_argument("--share", type=share, metavar="X", help="of --towards, above 0, below 1")
     add_common_flags(parser)
     return run(parser, _ship, argv)
+
+
+def share(text: str) -> float:
+    """Parse a number above 0 and below 1."""
+    value = float(text)
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"must be above 0 and below 1, got {text}")
+    return value
 
 
 def _ship(arguments: argparse.Namespace) -> int:
@@ -77,11 +95,13 @@ def _ship(arguments: argparse.Namespace) -> int:
         raise ValueError(f"a name is small letters, digits and single hyphens, got '{name}'")
     if arguments.description is not None and not arguments.description.isprintable():
         raise ValueError("--description must be one line that can be printed")
+    if (arguments.towards is None) != (arguments.share is None):
+        raise ValueError("--towards and --share belong together")
     models = {each: shipped.shipped(each) for each in shipped.names()}
     told = {"description": arguments.description, "photographs": arguments.photographs}
     told = {key: value for key, value in told.items() if value is not None}
     if kind == WEIGHTS:
-        data, about = anonymous(arguments.file)
+        data, about = anonymous(arguments.file, arguments.towards, arguments.share or 0.0)
         wanted = "supernet" if name == DEFAULT_SUPERNET else "generator"
         if about.kind != wanted:
             raise ValueError(f"'{name}' must be a {wanted}, the file holds a {about.kind}")
@@ -89,6 +109,8 @@ def _ship(arguments: argparse.Namespace) -> int:
             raise ValueError(f"'{name}' is no name for weights of the {about.stage} stage")
         told |= {"network": about.kind, "architecture": about.architecture, "stage": about.stage}
     else:
+        if arguments.towards is not None:
+            raise ValueError("--towards is for weights, not for a file made of them")
         if name not in models:
             raise ValueError(f"'{name}' is not shipped yet: its {WEIGHTS} come first")
         load(arguments.file, device="cpu")  # its graph is compared with its metadata
@@ -130,18 +152,29 @@ def _entry(
     return ShippedModel(**fields)
 
 
-def anonymous(file: Path) -> tuple[bytes, About]:
+def anonymous(file: Path, towards: Path | None, share: float) -> tuple[bytes, About]:
     """Return a weights file as it is shipped, and what it says: no folder of anyone's machine.
 
     Args:
         file: `.safetensors` of mfagan-train or mfagan-search.
+        towards: another one of the same network, or None.
+        share: of `towards` in every weight, 0 to 1.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it holds no network that can be rebuilt.
+        ValueError: it holds no network that can be rebuilt, or `towards` holds another one.
     """
     network, about = load_network(file)
     about = replace(about, configuration=last_parts(about.configuration))
+    if towards is not None:
+        other, its = load_network(towards)
+        if its.architecture != about.architecture:
+            raise ValueError(f"'{towards}' holds {its.architecture}, not {about.architecture}")
+        theirs = other.state_dict()
+        network.load_state_dict(
+            {name: w.lerp(theirs[name], share) for name, w in network.state_dict().items()}
+        )
+        about = replace(about, metrics={f"share_of_{its.stage}_stage": share})
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "copy.safetensors"
         save_network(copy, network, about, half=True)

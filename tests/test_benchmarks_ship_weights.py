@@ -226,3 +226,29 @@ def test_what_cannot_be_shipped_changes_nothing(tool, folder, tmp_path, monkeypa
     assert tool.main(["large", "trained.safetensors", *NEW]) == 1
     assert "of 2,000" in capsys.readouterr().err
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_weights_are_moved_towards_others_of_the_same_network(tool, folder, capsys):
+    first, _ = trained("gan.safetensors", 0)
+    second, _ = trained("pixel.safetensors", 1)
+    words = ["tiny", "gan.safetensors", *NEW, "--towards", "pixel.safetensors"]
+    assert tool.main([*words, "--share", "0.25"]) == 0
+    network, about = load_network(folder / "tiny.safetensors")
+    assert about.metrics == {"share_of_pixel_stage": 0.25}
+    theirs = second.state_dict()
+    for name, weight in first.state_dict().items():
+        expected = (0.75 * weight + 0.25 * theirs[name]).half().float()
+        torch.testing.assert_close(network.state_dict()[name], expected, rtol=1e-3, atol=1e-7)
+    before = (folder / "tiny.safetensors").read_bytes()
+    capsys.readouterr()
+    assert tool.main(words) == 2
+    assert "--towards and --share belong together" in capsys.readouterr().err
+    other = Path("other.safetensors")
+    parsed = parse("mfa_x4_w6_c1_s0")
+    save_network(other, build_network(parsed), About(kind="generator", architecture=str(parsed)))
+    words = ["tiny", "gan.safetensors", "--towards", str(other), "--share"]
+    assert tool.main([*words, "0.5"]) == 2
+    assert "holds mfa_x4_w6_c1_s0, not" in capsys.readouterr().err
+    assert tool.main([*words, "1.5"]) == 2
+    assert "must be above 0 and below 1" in capsys.readouterr().err
+    assert (folder / "tiny.safetensors").read_bytes() == before
