@@ -138,8 +138,6 @@ def _check_signature(model: Any, card: ModelCard) -> None:
 
 def _check_ops(model: Any, card: ModelCard) -> None:
     """Refuse what no export has: foreign ops, subgraphs, functions, numbers that are none."""
-    from onnx import TensorProto
-
     if model.functions or model.training_info or model.graph.sparse_initializer:
         raise ValueError("it holds functions, training or sparse tensors")
     for node in model.graph.node:
@@ -150,13 +148,23 @@ def _check_ops(model: Any, card: ModelCard) -> None:
     if quantized != card.precision.startswith("int8"):
         is_quantized = "is" if quantized else "is not"
         raise ValueError(f"its metadata say {card.precision}, its graph {is_quantized} quantized")
-    half = any(tensor.data_type == TensorProto.FLOAT16 for tensor in model.graph.initializer)
-    if half != (card.precision == "fp16"):
-        holds = "holds" if half else "holds no"
-        raise ValueError(f"its metadata say {card.precision}, it {holds} fp16 tensors")
+    if (half := _computes_in_halves(model)) != (card.precision == "fp16"):
+        computes = "computes" if half else "does not compute"
+        raise ValueError(f"its metadata say {card.precision}, its graph {computes} in fp16")
     for name, values in _floats(model):
         if not values:
             raise ValueError(f"its tensor '{shown(name)}' holds values that are not finite")
+
+
+def _computes_in_halves(model: Any) -> bool:
+    """Say whether a node reads an fp16 constant; one that is cast first is only stored so."""
+    from onnx import TensorProto
+
+    tensors = model.graph.initializer
+    halves = {tensor.name for tensor in tensors if tensor.data_type == TensorProto.FLOAT16}
+    return any(
+        node.op_type != "Cast" and halves.intersection(node.input) for node in model.graph.node
+    )
 
 
 def _floats(model: Any) -> Iterator[tuple[str, bool]]:

@@ -10,6 +10,7 @@ from export.onnx_session import runner
 from latency.onnx_ops import from_onnx
 from mfagan.architecture import MfaArchitecture, op_list, parse
 from mfagan.generator import Generator
+from mfagan.model import load
 from mfagan.shipped import shipped
 
 PLAIN = MfaArchitecture(scale=2, width=8, convolutions=(2,), branches=(0,))
@@ -45,6 +46,7 @@ def test_the_shipped_weights_are_whole_halves(tmp_path, capsys):
     assert 2 * parameters < file.stat().st_size < 2.5 * parameters
     size = (32, 24)  # a cast of a constant is no work
     assert from_onnx(onnx.load(file), size) == op_list(parse(shipped("small").architecture), *size)
+    assert load(file, threads=1).precision == "fp32"  # a reader refuses what its graph is not
 
 
 def test_the_flag_says_where_it_has_no_effect(tmp_path, capsys):
