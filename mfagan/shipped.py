@@ -1,7 +1,7 @@
 """The networks that come with the package: their names, their files and what these are worth.
 
 from mfagan.shipped import resolve_model, shipped
-file = resolve_model("large-gan")  # or a path
+file = resolve_model("large-gan")  # or "large-gan:int8", its ONNX file, or a path
 shipped("large-gan").figures["set5_psnr_y_crop4"]
 
 They lie in `mfagan/weights/`; `benchmarks/ship_weights.py` puts them there and writes their list.
@@ -122,7 +122,8 @@ def resolve_model(text: str | os.PathLike[str]) -> Path:
     """Return the file or folder that a user means.
 
     A path that exists comes first, and so does whatever ends as a model's file does; else it is the
-    name of a shipped network, whose weights are compared with their SHA-256. A `Path` is a path.
+    name of a shipped network, or `NAME:KIND` for another of its files, e.g. `large:int8`; the file
+    is compared with its SHA-256. A `Path` is a path.
 
     Raises:
         FileNotFoundError: it is neither, or the shipped file is missing.
@@ -134,10 +135,15 @@ def resolve_model(text: str | os.PathLike[str]) -> Path:
     if path.exists():
         return path
     known = _read_list()
-    if text not in known:
-        raise FileNotFoundError(f"'{text}' does not exist and {_unknown(text, known)}")
-    known[text].files[WEIGHTS].check()
-    return known[text].weights
+    name, _, kind = text.partition(":")
+    if name not in known:
+        raise FileNotFoundError(f"'{text}' does not exist and {_unknown(name, known)}")
+    files = known[name].files
+    if (kind or WEIGHTS) not in files:
+        raise FileNotFoundError(f"'{name}' comes as {', '.join(files)}, not as '{kind}'")
+    file = files[kind or WEIGHTS]
+    file.check()
+    return file.path
 
 
 def verify() -> list[str]:
