@@ -2,6 +2,7 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -34,7 +35,9 @@ def models(weights, sample):
     fp32 = to_onnx(load_network(weights(PLAIN))[0])
     card = ModelCard.of(PLAIN, precision="fp32", size=None, checkpoint_sha256="0" * 64)
     write_card(fp32, card)
-    return fp32, quantize_int8(fp32, [sample])
+    int8 = quantize_int8(fp32, [sample])
+    write_card(int8, replace(card, precision="int8"))
+    return fp32, int8
 
 
 @pytest.fixture(scope="module")
