@@ -12,9 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from export import debug_cli
 from export.layer_noise import decibels, layer_noise
 from export.metadata import write_card
-from export.onnx_export import to_onnx
 from export.quantize import activation_ranges, quantize_int8
-from mfagan.checkpoint import load_network
 from mfagan.images import read_image
 from mfagan.model_card import ModelCard
 
@@ -31,8 +29,8 @@ def sample():
 
 
 @pytest.fixture(scope="module")
-def models(weights, sample):
-    fp32 = to_onnx(load_network(weights(PLAIN))[0])
+def models(graph_of, sample):
+    fp32 = graph_of(PLAIN)
     card = ModelCard.of(PLAIN, precision="fp32", size=None, checkpoint_sha256="0" * 64)
     write_card(fp32, card)
     int8 = quantize_int8(fp32, [sample])

@@ -7,14 +7,12 @@ from onnx import TensorProto, numpy_helper
 import mfagan
 from export.calibration import to_tensor
 from export.metadata import write_card
-from export.onnx_export import to_onnx
 from export.onnx_session import runner
 from export.pipeline import export_files
 from export.quantize import activation_ranges, quantize_int8
 from latency import from_onnx
 from mfagan import upscale_cli
 from mfagan.architecture import op_list, parse
-from mfagan.checkpoint import load_network
 from mfagan.images import read_image, write_image
 from mfagan.model_card import ModelCard
 
@@ -23,13 +21,8 @@ PLAIN = "mfa_x2_w8_c2_s0"
 
 
 @pytest.fixture(scope="module")
-def network(weights):
-    return load_network(weights(PLAIN))[0]
-
-
-@pytest.fixture(scope="module")
-def fp32(network):
-    return to_onnx(network, opset=21)
+def fp32(graph_of):
+    return graph_of(PLAIN, opset=21)
 
 
 @pytest.fixture(scope="module")
@@ -93,8 +86,8 @@ def test_given_ranges_replace_the_samples(fp32, samples):
 
 
 @pytest.mark.parametrize("opset", [18, 21])
-def test_raised_tensors_are_kept_more_exactly(network, samples, opset, tmp_path):
-    fp32 = to_onnx(network, opset=opset)
+def test_raised_tensors_are_kept_more_exactly(graph_of, samples, opset, tmp_path):
+    fp32 = graph_of(PLAIN, opset=opset)
     plain = quantize_int8(fp32, samples)
     raised = [node.output[0] for node in fp32.graph.node if node.op_type == "Add"][:-1]
     model = quantize_int8(fp32, samples, raised=raised)
@@ -126,25 +119,25 @@ def test_the_command_reads_16_bit_activations(fp32, samples, tmp_path):
     check_the_command_reads(quantize_int8(fp32, samples, activation_bits=16), "int8-a16", tmp_path)
 
 
-def test_16_bits_need_opset_21(network, samples):
+def test_16_bits_need_opset_21(graph_of, samples):
     with pytest.raises(ValueError, match="need opset 21 or more, got 18"):
-        quantize_int8(to_onnx(network, opset=18), samples, activation_bits=16)
+        quantize_int8(graph_of(PLAIN), samples, activation_bits=16)
 
 
-def test_an_int8_a16_export_is_read_again(weights, photographs, tmp_path):
-    precisions = ("fp32", "int8", "int8-a16")
-    result = export_files(weights(BRANCHES), tmp_path, precisions, photographs, threads=1)
+def test_an_int8_a16_export_is_read_again(weights, photographs, exported, tmp_path):
+    result = export_files(weights(BRANCHES), tmp_path, ("int8-a16",), photographs, threads=1)
     assert result.opset == 21
-    fp32, int8, wide = result.files
+    (wide,) = result.files
     assert wide.path.name == f"{BRANCHES}_int8-a16.onnx"
     assert abs(wide.loss) < 0.05
     model = onnx.load(wide.path)
     for size in ((24, 16), (37, 41)):
         assert from_onnx(model, size) == op_list(parse(BRANCHES), *size)
     lr = np.random.default_rng(0).integers(0, 256, (19, 30, 3)).astype(np.uint8)
+    exact = mfagan.upscale(lr, exported / f"{BRANCHES}_fp32.onnx")
     differences = [
-        np.abs(mfagan.upscale(lr, file.path).astype(int) - mfagan.upscale(lr, fp32.path)).mean()
-        for file in (int8, wide)
+        np.abs(mfagan.upscale(lr, path).astype(int) - exact).mean()
+        for path in (exported / f"{BRANCHES}_int8.onnx", wide.path)
     ]
     assert differences[1] <= differences[0]
     assert all(numpy_helper.to_array(t).dtype != np.float16 for t in model.graph.initializer)
