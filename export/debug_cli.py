@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from latency.commandline import Parser, add_common_flags, existing_path, positive_int, run
+from latency.files import check_parents
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -52,6 +53,8 @@ def build_parser() -> Parser:
 def _debug(arguments: argparse.Namespace) -> int:
     if arguments.out is not None and arguments.out.suffix.lower() != ".png":
         raise ValueError(f"--out must be a .png file, got '{arguments.out}'")
+    if arguments.out is not None:
+        check_parents(arguments.out)  # the work comes first, and would be lost
     from export.layer_noise import layer_noise
     from mfagan.onnx_model import read_export
 

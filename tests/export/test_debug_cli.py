@@ -116,6 +116,7 @@ def test_wrong_files_are_one_sentence(files, tmp_path, capsys):
         ((other, files[1]), "no mfagan metadata"),
         ((files[0], tmp_path / "none.onnx"), "does not exist"),
         ((*files, "--out", "plot.jpg"), "must be a .png file"),
+        ((*files, "--out", files[0] / "plot.png"), "is a file, not a folder"),
         ((*files, "--calibration", tmp_path / "none"), "none"),
     ):
         assert main(*arguments) == 2
