@@ -45,6 +45,7 @@ from nas.workers import (
 if TYPE_CHECKING:
     from optuna import Study, Trial
     from optuna.storages import BaseStorage
+    from optuna.trial import FrozenTrial
 
 _RECORD = "mfagan"
 _IDENTITY = "mfagan_identity"
@@ -148,7 +149,8 @@ def search(
         else:
             study, worker = _open_study(storage, name, identity), None
             _forget_running(study)
-        records = finished(study)
+        told = study.get_trials(deepcopy=False)
+        records = finished(study, told)
         for record in records:
             _remember(objective, record)
         progress = Progress("search", trials, initial=min(len(records), trials), silent=silent)
@@ -156,11 +158,12 @@ def search(
             while len(records) < trials:
                 if worker is None:
                     _run_trial(study, objective, method, seed, wanted)
-                elif worker.may_run(trials):
-                    _run_shared_trial(study, objective, method, wanted, trials, worker)
+                elif worker.may_run(trials, told):
+                    _run_shared_trial(study, objective, method, wanted, trials, worker, told)
                 else:
                     time.sleep(POLL_SECONDS)
-                records = finished(study)
+                told = study.get_trials(deepcopy=False)
+                records = finished(study, told)
                 if shared:
                     for record in records:
                         _remember(objective, record)
@@ -225,7 +228,7 @@ def _join_study(
         study = optuna.load_study(storage=opened, study_name=name)
         made = not _is_made(study)
     if made:
-        for parameters, reason in _missing(study, wanted):
+        for parameters, reason in _missing(study.get_trials(deepcopy=False), wanted):
             study.enqueue_trial(parameters, user_attrs={reason: True})
         study.set_user_attr(_IDENTITY, dict(identity))
     check_study(study, storage, identity)
@@ -294,9 +297,9 @@ def _wanted(space: SearchSpace, enqueue: Sequence[MfaArchitecture]) -> Wanted:
     return [(parameters_of(member), reason) for member, reason in reasons.items()]
 
 
-def _missing(study: Study, wanted: Wanted) -> Wanted:
-    """Return what is wanted and no trial of the study was given, whatever became of it."""
-    given = [given_parameters(trial) for trial in study.get_trials(deepcopy=False)]
+def _missing(told: list[FrozenTrial], wanted: Wanted) -> Wanted:
+    """Return what is wanted and no trial of a study was given, whatever became of it."""
+    given = [given_parameters(trial) for trial in told]
     return [(parameters, reason) for parameters, reason in wanted if parameters not in given]
 
 
@@ -327,6 +330,7 @@ def _run_shared_trial(
     wanted: Wanted,
     trials: int,
     worker: Worker,
+    told: list[FrozenTrial],
 ) -> None:
     """Run a trial of a study that other processes use too.
 
@@ -338,8 +342,8 @@ def _run_shared_trial(
 
     from nas.reliable import UnreachableError
 
-    if not study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-        _enqueue_first(study, _missing(study, wanted))
+    if not any(trial.state == TrialState.WAITING for trial in told):
+        _enqueue_first(study, _missing(told, wanted))
     # Workers that draw from the seed of a position would suggest the same at the same time.
     study.sampler = make_sampler(method, secrets.randbits(32), 0)
     trial = study.ask()
@@ -387,15 +391,20 @@ def _tell(study: Study, trial: Trial, score: Score, repeated: bool, method: str)
     study.tell(trial, score.quality, skip_if_finished=True)
 
 
-def finished(study: Study) -> list[TrialRecord]:
+def finished(study: Study, told: list[FrozenTrial] | None = None) -> list[TrialRecord]:
     """Return the finished trials of a study; what was enqueued twice counts once.
+
+    Args:
+        study: is asked.
+        told: all its trials, where they were asked for already.
 
     Raises:
         ValueError: they are not a search's.
     """
     from optuna.trial import TrialState
 
-    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    told = study.get_trials(deepcopy=False) if told is None else told
+    complete = [trial for trial in told if trial.state == TrialState.COMPLETE]
     try:
         return [
             TrialRecord(number=trial.number, **trial.user_attrs[_RECORD])

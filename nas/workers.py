@@ -132,17 +132,17 @@ class Worker:
             trial.set_user_attr(WORKER, {"process": name, "heartbeat": beats is not None})
             yield
 
-    def may_run(self, trials: int) -> bool:
+    def may_run(self, trials: int, told: list[FrozenTrial]) -> bool:
         """Return whether a trial is missing that nobody runs; retry what is dead before.
 
         Args:
             trials: finished ones that the study is to have.
+            told: all trials of the study, of this moment.
         """
         now = self._clock()
         if now - self._looked >= beat_seconds(self._stale_after):
             self._looked = now
             self._fail_dead()
-        told = self._study.get_trials(deepcopy=False)
         self._drop_duplicates(told)
         done = each_once(t for t in told if t.state == TrialState.COMPLETE)
         running = [t for t in told if t.state == TrialState.RUNNING and self._is_alive(t, now)]

@@ -50,6 +50,15 @@ class Postgres:
     def stop(self, mode: str = "immediate") -> None:
         self._run("pg_ctl", "stop", "-w", "-D", self.folder / "data", "-m", mode)
 
+    def ask(self, question: str, *values: object) -> list[tuple]:
+        import psycopg
+
+        with psycopg.connect(self.url) as connection:
+            try:
+                return connection.execute(question, values).fetchall()
+            except psycopg.errors.UndefinedTable:
+                return [(0,)]  # the first worker has not made it yet
+
     def is_running(self) -> bool:
         return (self.folder / "data" / "postmaster.pid").exists()
 
