@@ -143,6 +143,7 @@ class Worker:
         if now - self._looked >= beat_seconds(self._stale_after):
             self._looked = now
             self._fail_dead()
+            told = self._study.get_trials(deepcopy=False)
         self._drop_duplicates(told)
         done = each_once(t for t in told if t.state == TrialState.COMPLETE)
         running = [t for t in told if t.state == TrialState.RUNNING and self._is_alive(t, now)]
