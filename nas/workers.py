@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import socket
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -128,7 +127,7 @@ class Worker:
         """Beat for a trial while the block runs it."""
         beats = self._heartbeat
         with beats.of(trial._trial_id) if beats else contextlib.nullcontext():
-            name = f"{socket.gethostname()}:{os.getpid()}"
+            name = f"{os.uname().nodename}:{os.getpid()}"
             trial.set_user_attr(WORKER, {"process": name, "heartbeat": beats is not None})
             yield
 

@@ -69,7 +69,8 @@ def age(place, seconds):
     back = (datetime.now() - timedelta(seconds=seconds)).isoformat(" ")
     with sqlite3.connect(place.removeprefix("sqlite:///")) as connection:
         connection.execute(
-            "UPDATE trial_heartbeats SET heartbeat = datetime(heartbeat, ?)", (f"-{seconds} seconds",)
+            "UPDATE trial_heartbeats SET heartbeat = datetime(heartbeat, ?)",
+            (f"-{seconds} seconds",),
         )
         connection.execute("UPDATE trials SET datetime_start = ?", (back,))
 
