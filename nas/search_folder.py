@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from latency.files import LEFTOVER
 from nas.result import SUMMARY, load_search
 from nas.storage import journal_path
+from nas.turns import LOCK_SUFFIX
 
 if TYPE_CHECKING:
     from latency.target import Target
@@ -38,7 +39,7 @@ def check_out(out: Path, storage: str | None) -> None:
     # A search that shares a study leaves neither when it is killed, but perhaps its fine-tuning,
     # and the study itself when that was put here.
     shared = journal_path(storage or "")
-    own = (LEFTOVER, *([shared.name] if shared else []))
+    own = (LEFTOVER, f"{SUMMARY}{LOCK_SUFFIX}", *([shared.name] if shared else []))
     others = [path for path in out.iterdir() if not path.name.startswith(own)]
     if others and not any(out.glob("finetune/*/config.toml")):
         raise ValueError(
