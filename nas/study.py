@@ -9,15 +9,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from latency.commandline import FailureError
 from latency.progress import Progress
 from mfagan.space import SearchSpace
-from nas.objective import Objective, Score, pairs_digest
-from nas.result import SearchResult, SupernetFile, TrialRecord
+from nas.objective import Direction, Objective, Score, pairs_digest
+from nas.result import SearchResult, SupernetFile, TrialRecord, parse_member
 from nas.sampling import chosen_sampler, make_sampler, parameters_of, suggest, warm_starts
 from nas.search_folder import identity_differences
 from nas.stopping import telling
@@ -37,37 +36,32 @@ def identity_of(
     objective: Objective, ranked_by: SupernetFile, cut_from: SupernetFile, seed: int
 ) -> dict[str, str]:
     """Return everything that must be the same when a study goes on, by name."""
-    profile = json.dumps(asdict(objective.profile), sort_keys=True)
+    budgets = objective.budgets
+    profiles = [json.dumps(asdict(phone.profile), sort_keys=True) for phone in budgets.phones]
     height, width = objective.size
     return {
         "ranked_by": ranked_by.sha256,
         "cut_from": cut_from.sha256,
+        "scale": f"{objective.space.scale}",
         "space": objective.space.to_json(),
         "data": pairs_digest(objective.pairs),
-        "target": str(objective.profile.target),
-        "profile": hashlib.sha256(profile.encode()).hexdigest(),
+        "target": ",".join(phone.name for phone in budgets.phones),
+        "profile": hashlib.sha256("\n".join(profiles).encode()).hexdigest(),
         "input": f"{height}x{width}",
-        "budget_ms": f"{objective.budget_ms!r}",
-        "risk": f"{objective.risk!r}",
+        "searched": "front" if objective.pareto else "best",
+        "budget_ms": ",".join(_budget(phone.budget_ms) for phone in budgets.phones),
+        "budget_memory_mib": _budget(budgets.limits.memory_mib),
+        "budget_params": _budget(budgets.limits.parameters),
+        "risk": f"{budgets.risk!r}",
+        "quality": str(objective.quality),
+        "evaluate": objective.evaluated,
+        "precision": objective.precision,
         "seed": f"{seed}",
     }
 
 
-def check_budget(objective: Objective) -> None:
-    """Check that the fastest member of the space is within the budget.
-
-    Every law of latency rises with every op, so the shortest is the fastest; with the law of
-    single ops a width that fills the runtime's blocks may be faster than a narrower one.
-
-    Raises:
-        FailureError: nothing in the space can be.
-    """
-    space = objective.space
-    shortest = [replace(space.smallest, width=width) for width in space.widths]
-    fastest = min(shortest, key=objective.judged_ms)
-    latency = objective.judged_ms(fastest)
-    if latency > objective.budget_ms:
-        raise _no_candidate(objective, str(fastest), latency)
+def _budget(value: float | None) -> str:
+    return "none" if value is None else f"{value!r}"
 
 
 def search(
@@ -104,14 +98,14 @@ def search(
     """
     import optuna
 
-    check_budget(objective)
+    objective.budgets.check(objective.space)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     identity = identity_of(objective, ranked_by, cut_from, seed)
-    method = chosen_sampler(sampler, trials)
+    method = sampler_of(objective, sampler, trials)
     with contextlib.ExitStack() as stack:
         if not shared:
             stack.enter_context(only_searcher(storage))
-        study = _open_study(storage, name, identity, shared=shared)
+        study = _open_study(storage, name, identity, objective.directions, shared=shared)
         if not shared:
             _forget_running(study)
         records = finished(study)
@@ -127,13 +121,13 @@ def search(
                         _remember(objective, record)
                 progress.update(_note(records))
     if not any(record.feasible for record in records):
-        nearest = min(records, key=lambda record: record.latency_ms)
-        raise _no_candidate(objective, nearest.architecture, nearest.latency_ms)
+        tried = [parse_member(record.architecture) for record in records]
+        raise objective.budgets.nothing_fits(objective.budgets.phones[0], tried)
     return SearchResult(
         trials=tuple(records),
         profile=objective.profile,
         size=objective.size,
-        budget_ms=objective.budget_ms,
+        budget_ms=objective.budgets.phones[0].budget_ms,
         metric=objective.metric,
         bicubic=objective.bicubic,
         space=objective.space,
@@ -141,10 +135,24 @@ def search(
         identity=identity,
         ranked_by=ranked_by,
         cut_from=cut_from,
+        risk=objective.budgets.risk,
     )
 
 
-def _open_study(storage: str, name: str, identity: Mapping[str, str], *, shared: bool) -> Study:
+def sampler_of(objective: Objective, sampler: str, trials: int) -> str:
+    """Return the sampler of a search; see `nas.sampling.chosen_sampler`."""
+    values = len(objective.directions)
+    return chosen_sampler(sampler, trials, trained=objective.trained, values=values)
+
+
+def _open_study(
+    storage: str,
+    name: str,
+    identity: Mapping[str, str],
+    directions: Sequence[Direction],
+    *,
+    shared: bool,
+) -> Study:
     """Open or make the study and refuse one that was made with something else."""
     import optuna
 
@@ -155,7 +163,7 @@ def _open_study(storage: str, name: str, identity: Mapping[str, str], *, shared:
     if not shared:
         check_name(opened, storage, name)
     study = optuna.create_study(
-        storage=opened, study_name=name, direction="maximize", load_if_exists=True
+        storage=opened, study_name=name, directions=directions, load_if_exists=True
     )
     if study.user_attrs.get(_IDENTITY) is None and not study.get_trials(deepcopy=False):
         study.set_user_attr(_IDENTITY, dict(identity))
@@ -246,8 +254,10 @@ def _tell(study: Study, trial: Trial, score: Score, repeated: bool, method: str)
         "repeated": repeated,
         "sampler": WARM_START if WARM_START in trial.user_attrs else method,
     }
+    if len(score.latencies) > 1:
+        record["latencies"] = dict(score.latencies)
     trial.set_user_attr(_RECORD, record)
-    study.tell(trial, score.quality)
+    study.tell(trial, score.values)
 
 
 def finished(study: Study) -> list[TrialRecord]:
@@ -280,7 +290,7 @@ def _note(records: list[TrialRecord]) -> str:
     )
     if best is None:
         return "nothing within the budget yet"
-    return f"best {best.quality:.2f} dB at {best.latency_ms:.2f} ms"
+    return f"best {best.quality:.4g} at {best.latency_ms:.2f} ms"
 
 
 def _progress_of(records: list[TrialRecord], trials: int, storage: str, name: str) -> str:
@@ -288,17 +298,3 @@ def _progress_of(records: list[TrialRecord], trials: int, storage: str, name: st
     place = journal_path(storage) or f"study {name}"
     saved = f", which are saved in '{place}'" if records else ""
     return f"after {len(records)} of {trials} trials{saved}"
-
-
-def _no_candidate(objective: Objective, architecture: str, latency: float) -> FailureError:
-    return FailureError(
-        f"no candidate is within {objective.budget_ms:g} ms on {objective.profile.target} at "
-        f"{objective.size[0]}x{objective.size[1]}; the nearest is {architecture} with "
-        f"{latency:.2f} ms: --budget-ms {_rounded_up(latency):g} would do"
-    )
-
-
-def _rounded_up(latency: float) -> float:
-    """Return a budget with two decimals that holds a latency."""
-    hundredths = int(latency * 100)
-    return (hundredths + 1) / 100
