@@ -193,8 +193,11 @@ def chart(
                 for x, y in placed
             ]
         if name != title:
+            # Curves of training fall, fronts rise: each leaves another corner free.
+            below = _HEIGHT - _BOTTOM - 8 - 16 * (len(finite) - 1 - index)
+            y_text = _TOP + 14 + 16 * index if lines else below
             parts.append(
-                f'<text x="{_WIDTH - _RIGHT - 4}" y="{_TOP + 14 + 16 * index}" text-anchor="end" '
+                f'<text x="{_WIDTH - _RIGHT - 4}" y="{y_text}" text-anchor="end" '
                 f'fill="{colour}">{html.escape(name)}</text>'
             )
     beside = "" if y_label == title else y_label

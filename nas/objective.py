@@ -147,6 +147,12 @@ class Objective:
         told: list[Direction] = ["minimize"] * latencies
         return ["maximize", *told]
 
+    @property
+    def value_names(self) -> list[str]:
+        """What each of a score's values is."""
+        latencies = [f"ms {phone.name}" for phone in self.budgets.phones]
+        return [self.metric, *(latencies if self.is_front else [])]
+
     def remember(self, architecture: str, quality: float) -> None:
         """Take over the quality of a feasible candidate that an earlier run measured."""
         self._qualities[architecture] = quality

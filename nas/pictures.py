@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from nas.objective import Objective
     from nas.result import SearchResult, TrialRecord
 
-CROP = 240
+CROP = 208
 """HR pixels of a side of what is shown, at most."""
 
 

@@ -131,7 +131,7 @@ class _Canvas:
         x, y = self._at(point)
         box = _scaled([(x - 12, y - 12), (x + 12, y + 12)])
         self._draw.ellipse(box, outline=colour, width=3 * _FINE)
-        self._circle((x, y), 6, colour)
+        self._circle((x, y), 7.5, colour)
 
     def label(self, point: Point, text: str, colour: str) -> None:
         """Write beside a point, at the side where there is room."""

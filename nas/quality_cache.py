@@ -77,7 +77,9 @@ class QualityCache:
             file.seek(self._read_to)
             data = file.read()
         begins = f'{{"{_KEY}": '.encode()
-        if not self._read_to and data and not begins.startswith(data[: len(begins)]):
+        # Of the first line half may be missing.
+        ours = begins.startswith(data.split(b"\n")[0][: len(begins)])
+        if not self._read_to and not ours:
             raise ValueError(
                 f"'{self._path}' is no cache of measured candidates; give another --cache"
             )

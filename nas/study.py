@@ -9,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from latency.progress import Progress
 from mfagan.space import SearchSpace
-from nas.objective import Direction, Objective, Score, pairs_digest
+from nas.objective import Objective, Score, pairs_digest
 from nas.result import SearchResult, SupernetFile, TrialRecord, parse_member
 from nas.sampling import chosen_sampler, make_sampler, parameters_of, suggest, warm_starts
 from nas.search_folder import identity_differences
@@ -105,7 +106,7 @@ def search(
     with contextlib.ExitStack() as stack:
         if not shared:
             stack.enter_context(only_searcher(storage))
-        study = _open_study(storage, name, identity, objective.directions, shared=shared)
+        study = _open_study(storage, name, identity, objective, shared=shared)
         if not shared:
             _forget_running(study)
         records = finished(study)
@@ -149,12 +150,13 @@ def _open_study(
     storage: str,
     name: str,
     identity: Mapping[str, str],
-    directions: Sequence[Direction],
+    objective: Objective,
     *,
     shared: bool,
 ) -> Study:
     """Open or make the study and refuse one that was made with something else."""
     import optuna
+    from optuna.exceptions import ExperimentalWarning
 
     path = journal_path(storage)
     if shared and path is not None:
@@ -163,10 +165,13 @@ def _open_study(
     if not shared:
         check_name(opened, storage, name)
     study = optuna.create_study(
-        storage=opened, study_name=name, directions=directions, load_if_exists=True
+        storage=opened, study_name=name, directions=objective.directions, load_if_exists=True
     )
     if study.user_attrs.get(_IDENTITY) is None and not study.get_trials(deepcopy=False):
         study.set_user_attr(_IDENTITY, dict(identity))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            study.set_metric_names(objective.value_names)  # shown by optuna-dashboard
     check_study(study, storage, identity)
     return study
 
