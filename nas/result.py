@@ -122,17 +122,16 @@ class SearchResult:
 
     @cached_property
     def within(self) -> tuple[TrialRecord, ...]:
-        """The part of the front that keeps the latency budget, the fastest first."""
+        """The architectures that keep the latency budget, the best last; of equals, the fastest."""
         if self.budget_ms is None:
             return ()
         latencies, budget = Latencies(self.profile, self.size), self.budget_ms
-        return tuple(
-            pareto(
-                trial
-                for trial in self.feasible
-                if latencies.at_risk(parse_member(trial.architecture), self.risk) <= budget
-            )
-        )
+        kept = [
+            trial
+            for trial in self.feasible
+            if latencies.at_risk(parse_member(trial.architecture), self.risk) <= budget
+        ]
+        return tuple(sorted(kept, key=lambda t: (t.quality or 0.0, -t.latency_ms, -t.number)))
 
     @property
     def chosen(self) -> TrialRecord:
