@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 from mfagan.architecture import MfaArchitecture
 from mfagan.space import SearchSpace
 
 if TYPE_CHECKING:
-    from optuna import Trial
+    from optuna import Study, Trial
     from optuna.samplers import BaseSampler
+    from optuna.trial import FrozenTrial
 
 SAMPLERS = ("auto", "gp", "tpe", "nsga2", "nsga3", "random")
 TPE_MOST = 1000
@@ -73,16 +75,35 @@ def make_sampler(name: str, seed: int, position: int) -> BaseSampler:
             # `group` learns the parameters of the later modules from the trials that have them.
             warnings.simplefilter("ignore", ExperimentalWarning)
             return TPESampler(multivariate=True, group=True, seed=own)
-    if name == "nsga2":
-        return NSGAIISampler(population_size=POPULATION, seed=own)
-    if name == "nsga3":
+    if name in ("nsga2", "nsga3"):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
-            return NSGAIIISampler(population_size=POPULATION, seed=own)
+            kind = NSGAIISampler if name == "nsga2" else NSGAIIISampler
+            return _knowing(kind)(population_size=POPULATION, seed=own)
     if name == "gp":
         return GPSampler(seed=own)
     assert name == "random", name
     return RandomSampler(seed=own)
+
+
+@lru_cache
+def _knowing(kind: type[BaseSampler]) -> Any:
+    """Return a kind of sampler that does not look for the parameters that all trials share.
+
+    A sampler that lives for one trial would compare every trial with every other each time.
+    """
+    from optuna.trial import TrialState
+
+    class Knowing(kind):  # type: ignore[misc, valid-type]
+        def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, Any]:
+            done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+            most = max(done, key=lambda one: len(one.params), default=None)
+            if most is None or any(len(one.params) < len(most.params) for one in done):
+                found: dict[str, Any] = super().infer_relative_search_space(study, trial)
+                return found
+            return {name: most.distributions[name] for name in sorted(most.distributions)}
+
+    return Knowing
 
 
 def suggest(trial: Trial, space: SearchSpace, sampler: str) -> MfaArchitecture:
