@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from optuna.storages.journal import JournalFileBackend
-from optuna.storages.journal._file import get_lock_file
+from optuna.storages.journal._file import BaseJournalFileLock, get_lock_file
 from optuna.storages.journal._storage import JournalOperation
 
 from latency.commandline import FailureError
@@ -23,21 +23,33 @@ that it was at.
 """
 
 
+class _Alone(BaseJournalFileLock):
+    """The lock of a file that is held already."""
+
+    def acquire(self) -> bool:
+        return True
+
+    def release(self) -> None:
+        pass
+
+
 class Journal(JournalFileBackend):
     """Optuna's journal file; a full disk and a vanished folder are one sentence each."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, alone: bool = False) -> None:
         """Open the file, made when missing.
 
         Args:
             path: the file.
+            alone: no other process writes (see `nas.storage.only_searcher`); Optuna's lock, which
+                takes longer than the writing, is left out.
 
         Raises:
             OSError: it cannot be made; the message names it.
         """
         self._path = path
         try:
-            super().__init__(str(path))
+            super().__init__(str(path), _Alone() if alone else None)
         except OSError as error:
             raise unwritable(path, error) from error
 

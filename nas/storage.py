@@ -67,8 +67,12 @@ def shown_storage(storage: str) -> str:
     return _QUERY_PASSWORD.sub(r"\1***", _PASSWORD.sub(r"\1***\3", storage))
 
 
-def open_storage(text: str) -> BaseStorage:
+def open_storage(text: str, *, alone: bool = False) -> BaseStorage:
     """Return the storage that `journal:PATH` or a database's URL names.
+
+    Args:
+        text: what names it.
+        alone: this process holds the journal (see `only_searcher`).
 
     Raises:
         ValueError: it names none, its journal is damaged, or the database's driver, whose package
@@ -82,7 +86,7 @@ def open_storage(text: str) -> BaseStorage:
     path = journal_path(text)
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        backend = Journal(path)
+        backend = Journal(path, alone=alone)
         try:
             return optuna.storages.JournalStorage(backend)
         except (OSError, FailureError):

@@ -161,7 +161,7 @@ def _open_study(
     path = journal_path(storage)
     if shared and path is not None:
         mend_journal(path)
-    opened = open_storage(storage)
+    opened = open_storage(storage, alone=not shared)
     if not shared:
         check_name(opened, storage, name)
     study = optuna.create_study(
