@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from latency.commandline import Parser, add_common_flags, existing_path, positive_int, run
+from latency.files import check_parents
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from export.layer_noise import LayerNoise
+    from mfagan.model_card import ModelCard
 
 PROGRAM = "mfagan-export debug"
 NOISE_SIZE = (64, 48)
@@ -51,11 +53,14 @@ def build_parser() -> Parser:
 def _debug(arguments: argparse.Namespace) -> int:
     if arguments.out is not None and arguments.out.suffix.lower() != ".png":
         raise ValueError(f"--out must be a .png file, got '{arguments.out}'")
+    if arguments.out is not None:
+        check_parents(arguments.out)  # the work comes first, and would be lost
     from export.layer_noise import layer_noise
-    from latency.onnx_model import load_onnx
+    from mfagan.onnx_model import read_export
 
-    fp32, quantized = load_onnx(arguments.fp32), load_onnx(arguments.quantized)
-    samples = _samples(fp32, arguments.calibration, arguments.photographs, arguments.seed)
+    fp32, card = read_export(arguments.fp32)
+    quantized, _ = read_export(arguments.quantized)
+    samples = _samples(card, arguments.calibration, arguments.photographs, arguments.seed)
     layers = layer_noise(fp32, quantized, samples)
     if arguments.out is not None:
         draw(layers, arguments.out)
@@ -68,14 +73,11 @@ def _debug(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _samples(model: Any, folder: Path | None, count: int, seed: int) -> list[NDArray[Any]]:
+def _samples(card: ModelCard, folder: Path | None, count: int, seed: int) -> list[NDArray[Any]]:
     import numpy as np
 
     from export.calibration import choose_photographs, read_pair, to_tensor
-    from mfagan.model_card import ModelCard
 
-    metadata = {entry.key: entry.value for entry in model.metadata_props}
-    card = ModelCard.from_metadata(metadata)
     rng = np.random.default_rng(seed)
     if folder is None:
         tensors = [rng.random((1, 3, *(card.size or NOISE_SIZE)), dtype=np.float32)]

@@ -129,6 +129,29 @@ class GraphView:
             return self.input_kind(maker)
         return self._stored_integers.get(name, 0)
 
+    def same_quantization(self, node: NodeProto) -> bool:
+        """Tell whether a node between quantizers has their scale and zero point on both sides.
+
+        True of a node in float.
+        """
+        before = self.maker(node.input[0]) if node.input else None
+        readers = [self.nodes[n] for name in node.output for n in self.readers.get(name, ())]
+        after = next((one for one in readers if one.op_type == "QuantizeLinear"), None)
+        if before is None or before.op_type != "DequantizeLinear" or after is None:
+            return True
+        pairs = zip(before.input[1:], after.input[1:], strict=False)
+        return all(self._equal(first, second) for first, second in pairs)
+
+    def _equal(self, first: str, second: str) -> bool:
+        if first == second:
+            return True
+        one, other = self._initializers.get(first), self._initializers.get(second)
+        if one is None or other is None:
+            return False
+        return (one.data_type, one.raw_data, list(one.float_data)) == (
+            other.data_type, other.raw_data, list(other.float_data)
+        )  # fmt: skip
+
     def maker(self, name: str) -> NodeProto | None:
         """Return the node that makes a tensor, None of inputs and constants."""
         return self.nodes[self.made[name]] if name in self.made else None

@@ -40,7 +40,8 @@ class AggregationModule(nn.Module):
         width = x.shape[1]
         aggregate = None
         if branch:
-            low = F.avg_pool2d(x, 2**branch)
+            # Nothing is padded, but phones' runtimes refuse pools that would count it.
+            low = F.avg_pool2d(x, 2**branch, count_include_pad=False)
             low = F.relu(conv(self.branches[str(branch)], low, width))
             aggregate = F.interpolate(low, scale_factor=float(2**branch), mode="nearest")
         h = x

@@ -46,16 +46,7 @@ def load_onnx(file: Path, threads: int, device: str) -> Model:
     Raises:
         ValueError: it is another program's, damaged, or contradicts its metadata.
     """
-    model = read_onnx(file)
-    try:
-        card = ModelCard.from_metadata(_metadata(model))
-        _check_signature(model, card)
-        _check_ops(model, card)
-        _check_graph(model, card)
-    except ValueError as error:
-        raise ValueError(
-            f"'{file}' is not an ONNX file of mfagan: {error}; make one with mfagan-export"
-        ) from error
+    model, card = read_export(file)
     session = _session(model, file, threads, device)
 
     def run(lr: FloatImage) -> FloatImage:
@@ -71,6 +62,27 @@ def load_onnx(file: Path, threads: int, device: str) -> Model:
     return Model(
         architecture=parse(card.architecture), precision=card.precision, size=card.size, run=run
     )
+
+
+def read_export(file: Path) -> tuple[Any, ModelCard]:
+    """Return an ONNX file of `mfagan-export`, fit for ONNX Runtime, and what it says of itself.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is another program's, damaged, or contradicts its metadata.
+    """
+    model = read_onnx(file)
+    try:
+        card = ModelCard.from_metadata(_metadata(model))
+        _check_signature(model, card)
+        _check_ops(model, card)
+        _check_graph(model, card)
+    except ValueError as error:
+        raise ValueError(
+            f"'{file}' is not an ONNX file of mfagan: {error}; make one with mfagan-export"
+        ) from error
+    model.DiscardUnknownFields()  # what the installed onnx does not know was not checked
+    return model, card
 
 
 def _session(model: Any, file: Path, threads: int, device: str) -> Any:
@@ -91,7 +103,6 @@ def _session(model: Any, file: Path, threads: int, device: str) -> Any:
     if cuda and device != "cpu":
         providers.insert(0, ("CUDAExecutionProvider", {"use_tf32": 0}))
     unreadable = (states.InvalidProtobuf, states.InvalidArgument, states.InvalidGraph)
-    model.DiscardUnknownFields()  # what the installed onnx does not know was not checked
     try:
         return onnxruntime.InferenceSession(
             model.SerializeToString(),

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,7 @@ from latency.commandline import (
     add_common_flags,
     existing_path,
     natural_int,
+    positive_float,
     positive_int,
     run,
 )
@@ -34,7 +37,13 @@ from nas.flags import (
 from nas.quality import Quality
 from nas.sampling import GP_MOST, SAMPLERS, TPE_MOST, WARM_STARTS
 from nas.search_folder import JOURNAL_FILE, check_out, check_same_search, trials_before
-from nas.storage import JOURNAL, check_storage
+from nas.storage import (
+    JOURNAL,
+    LEAST_STALE_AFTER,
+    MOST_STALE_AFTER,
+    STALE_AFTER,
+    check_storage,
+)
 
 if TYPE_CHECKING:
     from nas.chosen import Outcome
@@ -50,7 +59,8 @@ def build_parser() -> Parser:
         PROGRAM,
         description="Search a supernet for the SubGenerator of the best quality within a phone's "
         "budgets, cut it out, fine-tune it if asked for, and export it. The same command on the "
-        "same --out goes on where it stopped.",
+        "same --out goes on where it stopped. `mfagan-search serve --help` tells of the proxy for "
+        "many workers.",
     )
     parser.add_argument(
         "--supernet",
@@ -99,10 +109,30 @@ def build_parser() -> Parser:
     parser.add_argument(
         "--storage",
         metavar="URL",
-        help="journal:PATH or a database's URL, for a study that several processes share; "
-        "without it, a journal in --out",
+        help="journal:PATH, a database's URL or grpc://HOST:PORT, for a study that several "
+        "processes share; without it, a journal in --out",
     )
     parser.add_argument("--study", default="mfagan", help="name of the study in its storage")
+    parser.add_argument(
+        "--enqueue",
+        type=existing_path,
+        metavar="FILE",
+        help="architectures, one a line, that are tried before all others",
+    )
+    parser.add_argument(
+        "--stale-after",
+        type=_stale_after,
+        default=STALE_AFTER,
+        metavar="SECONDS",
+        help="without a sign of life after which a trial of another process counts as dead; a "
+        "database's is then retried",
+    )
+    parser.add_argument(
+        "--recover",
+        action="store_true",
+        help="retry trials that have been running for longer than --stale-after in a journal or "
+        "behind grpc://, which know no heartbeat",
+    )
     parser.add_argument(
         "--dry-run",
         action="store_true",
@@ -110,6 +140,15 @@ def build_parser() -> Parser:
     )
     add_common_flags(parser, "device", "threads", "seed", "json")
     return parser
+
+
+def _stale_after(text: str) -> float:
+    value = positive_float(text)
+    if not LEAST_STALE_AFTER <= value <= MOST_STALE_AFTER:
+        raise argparse.ArgumentTypeError(
+            f"must be {LEAST_STALE_AFTER} to {MOST_STALE_AFTER} seconds, got '{text}'"
+        )
+    return value
 
 
 def command(arguments: argparse.Namespace) -> int:
@@ -124,6 +163,12 @@ def command(arguments: argparse.Namespace) -> int:
     quality = Quality.parse(arguments.quality, arguments.lpips_weights)
     if arguments.storage is not None:
         check_storage(arguments.storage)
+    elif arguments.recover or arguments.stale_after != STALE_AFTER:
+        warn(
+            PROGRAM,
+            "--recover and --stale-after have no effect without --storage: no other process "
+            "searches then",
+        )
     check_out(arguments.out, arguments.storage)
     check_writable_folder(arguments.out)  # the search comes first, and would be lost
     if arguments.validation:
@@ -139,8 +184,9 @@ def command(arguments: argparse.Namespace) -> int:
 
     from mfagan.device import prepare_torch
     from mfagan.photo_folders import refuse_nested
+    from nas.architecture_list import read_architectures
     from nas.building import build_objective
-    from nas.result import SupernetFile
+    from nas.result import SUMMARY, SupernetFile
     from nas.study import identity_of, search
 
     refuse_nested(arguments.out, *(f for f in (arguments.data, arguments.validation) if f))
@@ -165,6 +211,7 @@ def command(arguments: argparse.Namespace) -> int:
     objective = build_objective(
         arguments, phones, quality, ranking, about, network, ranked_by, device
     )
+    enqueue = read_architectures(arguments.enqueue, objective.space) if arguments.enqueue else []
     if arguments.trials > objective.space.size:
         warn(
             PROGRAM,
@@ -191,6 +238,7 @@ def command(arguments: argparse.Namespace) -> int:
 
     from nas.finishing import finish
     from nas.stopping import telling
+    from nas.turns import taking_turns
 
     result = search(
         objective,
@@ -201,6 +249,9 @@ def command(arguments: argparse.Namespace) -> int:
         name=arguments.study,
         **files,
         shared=arguments.storage is not None,
+        enqueue=enqueue,
+        stale_after=arguments.stale_after,
+        recover=arguments.recover,
         silent=arguments.json,
     )
     if len(result.trials) > arguments.trials:
@@ -210,14 +261,20 @@ def command(arguments: argparse.Namespace) -> int:
             "finished ones, and all of them count",
         )
     trials = f"after the search, whose {len(result.trials)} trials are saved"
-    with telling(lambda: trials):
+    turns = taking_turns(arguments.out / SUMMARY) if arguments.storage else nullcontext()
+    with telling(lambda: trials), turns:
         done = finish(arguments, cut, objective, result, device)
     _print(arguments, result, done)
     return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run `mfagan-search` and return its exit status."""
+    """Run `mfagan-search`, or `mfagan-search serve`, and return its exit status."""
+    words = sys.argv[1:] if argv is None else argv
+    if list(words[:1]) == ["serve"]:
+        from nas.serving import main as serve
+
+        return serve(words[1:])
     return run(build_parser(), command, argv)
 
 

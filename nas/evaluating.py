@@ -142,12 +142,14 @@ class TrainedWeights:
     def train(self, architecture: MfaArchitecture) -> Path:
         """Train a candidate, or go on, and return its weights file."""
         from mfagan.training import finetune
+        from nas.turns import taking_turns
 
-        return finetune(
-            self.weights, architecture, self.steps, self.config,
-            candidate_folder(self.folder, architecture, self.steps),
-            device=self.device, silent=True,
-        )  # fmt: skip
+        folder = candidate_folder(self.folder, architecture, self.steps)
+        with taking_turns(folder):  # another process may be at it, in a shared folder
+            return finetune(
+                self.weights, architecture, self.steps, self.config, folder,
+                device=self.device, silent=True,
+            )  # fmt: skip
 
 
 def candidate_folder(folder: Path, architecture: MfaArchitecture, steps: int) -> Path:

@@ -11,6 +11,7 @@ from latency.files import LEFTOVER
 from nas.evaluating import CANDIDATES
 from nas.result import SUMMARY, load_search
 from nas.storage import journal_path
+from nas.turns import LOCK_SUFFIX
 
 if TYPE_CHECKING:
     from latency.target import Target
@@ -40,7 +41,7 @@ def check_out(out: Path, storage: str | None) -> None:
     # A search that shares a study leaves neither when it is killed, but perhaps its fine-tuning,
     # and the study itself when that was put here.
     shared = journal_path(storage or "")
-    own = (LEFTOVER, CACHE_FILE, *([shared.name] if shared else []))
+    own = (LEFTOVER, CACHE_FILE, f"{SUMMARY}{LOCK_SUFFIX}", *([shared.name] if shared else []))
     others = [path for path in out.iterdir() if not path.name.startswith(own) and not _made(path)]
     trained = (*out.glob("finetune/*/config.toml"), *out.glob(f"{CANDIDATES}/*/config.toml"))
     if others and not trained:

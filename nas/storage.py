@@ -1,4 +1,4 @@
-"""Where the study is kept: a journal of this process alone, one that several share, a database."""
+"""Where a study is kept: a journal of one process, one that several share, a database, a proxy."""
 
 from __future__ import annotations
 
@@ -16,16 +16,18 @@ from latency.files import only_process, unwritable
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
 
+    from nas.databases import Retry
+
 JOURNAL = "journal:"
+GRPC = "grpc://"
 _OPERATION = b'{"op_code":'
 """Begins every line that Optuna writes."""
-_PASSWORD = re.compile(r"((?:[^:/@]+://)?[^:/@]*:)(?!//)(.*)(@)", re.DOTALL)
+PASSWORD = re.compile(r"((?:[^:/@]+://)?[^:/@]*:)(?!//)(.*)(@)", re.DOTALL)
 _QUERY_PASSWORD = re.compile(r"([?&][^=&]*(?:pass|pwd)[^=&]*=)[^&]*", re.IGNORECASE)
-_DRIVERS = {
-    "psycopg": "psycopg[binary]", "psycopg2": "psycopg2-binary", "MySQLdb": "mysqlclient",
-    "mysql": "mysql-connector-python",
-}  # fmt: skip
-"""Packages of modules that have another name."""
+STALE_AFTER = 120.0
+"""Seconds without a sign of life after which a trial of another process counts as dead."""
+LEAST_STALE_AFTER, MOST_STALE_AFTER = 4, 1_000_000
+"""Between a heartbeat a second and eleven days."""
 
 
 def check_storage(text: str) -> None:
@@ -34,7 +36,9 @@ def check_storage(text: str) -> None:
     Raises:
         ValueError: it names no storage that several processes can share.
     """
-    if journal_path(text) is None and text.startswith("sqlite"):
+    if text.startswith(GRPC):
+        grpc_address(text)
+    elif journal_path(text) is None and text.startswith("sqlite"):
         raise ValueError(
             f"--storage '{shown_storage(text)}': SQLite loses trials when several processes "
             "write; give journal:PATH or the URL of a PostgreSQL or MySQL database, or leave "
@@ -64,73 +68,63 @@ def shown_storage(storage: str) -> str:
     """
     if storage.startswith(JOURNAL):
         return storage
-    return _QUERY_PASSWORD.sub(r"\1***", _PASSWORD.sub(r"\1***\3", storage))
+    return _QUERY_PASSWORD.sub(r"\1***", PASSWORD.sub(r"\1***\3", storage))
 
 
-def open_storage(text: str, *, alone: bool = False) -> BaseStorage:
-    """Return the storage that `journal:PATH` or a database's URL names.
+def grpc_address(text: str) -> tuple[str, int]:
+    """Return host and port of `grpc://HOST:PORT`.
+
+    Raises:
+        ValueError: it is no such address.
+    """
+    found = re.fullmatch(r"(\[[^\]]+\]|[^:/@]+):([0-9]{1,5})/?", text.removeprefix(GRPC))
+    if found is None or not 0 < int(found[2]) < 65536:
+        raise ValueError(
+            f"--storage '{shown_storage(text)}' is no address of a proxy; give grpc://HOST:PORT, "
+            "e.g. grpc://localhost:13000"
+        )
+    return found[1], int(found[2])
+
+
+def open_storage(
+    text: str,
+    *,
+    stale_after: float | None = None,
+    retry: Retry | None = None,
+    alone: bool = False,
+) -> BaseStorage:
+    """Return the storage that `journal:PATH`, a database's URL or `grpc://HOST:PORT` names.
 
     Args:
-        text: what names it.
+        text: what `--storage` names.
+        stale_after: seconds without a heartbeat after which a trial in a database counts as dead;
+            None: no heartbeat.
+        retry: what is done about such a trial.
         alone: this process holds the journal (see `only_searcher`).
 
     Raises:
         ValueError: it names none, its journal is damaged, or the database's driver, whose package
             is named, is not installed.
+        FailureError: its server does not answer.
     """
     import optuna
-    from sqlalchemy.exc import SQLAlchemyError
 
+    from nas.databases import open_database, open_proxy
     from nas.journal import Journal
 
+    if text.startswith(GRPC):
+        return open_proxy(text)
     path = journal_path(text)
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        backend = Journal(path, alone=alone)
-        try:
-            return optuna.storages.JournalStorage(backend)
-        except (OSError, FailureError):
-            raise
-        except Exception as error:  # Optuna checks no line that it reads, and trips over any part
-            raise damaged(path, error) from error
+    if path is None:
+        return open_database(text, stale_after, retry)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    backend = Journal(path, alone=alone)
     try:
-        return optuna.storages.RDBStorage(text)
-    except ImportError as error:
-        raise ValueError(_missing_driver(text, error)) from error
-    except (ValueError, SQLAlchemyError) as error:
-        raise ValueError(
-            f"--storage '{shown_storage(text)}' cannot be opened: {_reason(text, error)}; give "
-            "journal:PATH or the URL of a database, e.g. postgresql://user@host/name"
-        ) from error
-
-
-def _missing_driver(text: str, error: ImportError) -> str:
-    # Optuna's error tells of no module; the one that it was raised from does.
-    cause = error.__cause__ or error.__context__
-    module = (getattr(cause, "name", None) or "").partition(".")[0]
-    shown = shown_storage(text)
-    if not module:
-        return f"--storage '{shown}' cannot be opened: {cause or error}"
-    package = _DRIVERS.get(module, module)
-    return (
-        f"--storage '{shown}' cannot be opened: the Python module '{module}' is not installed; "
-        f"pip install '{package}'"
-    )
-
-
-def _reason(text: str, error: Exception) -> str:
-    """Return why a database was not opened, without what its URL holds of a password."""
-    from sqlalchemy.exc import ArgumentError, NoSuchModuleError
-
-    if isinstance(error, NoSuchModuleError):
-        return f"'{text.partition(':')[0]}' is no database that SQLAlchemy knows"
-    if isinstance(error, (ValueError, ArgumentError)):
-        return "it is no database's URL (in a password, write @ as %40, : as %3A and / as %2F)"
-    reason = (str(error).splitlines() or [""])[0]
-    found = _PASSWORD.match(text)
-    for part in (found[2] if found else "").split("@"):
-        reason = reason.replace(part, "***") if part else reason
-    return reason
+        return optuna.storages.JournalStorage(backend)
+    except (OSError, FailureError):
+        raise
+    except Exception as error:  # Optuna checks no line that it reads, and trips over any part
+        raise damaged(path, error) from error
 
 
 def damaged(path: Path, error: Exception) -> ValueError:

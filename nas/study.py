@@ -9,28 +9,50 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import secrets
+import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from latency.progress import Progress
+from mfagan.architecture import MfaArchitecture
 from mfagan.space import SearchSpace
 from nas.objective import Objective, Score, pairs_digest
 from nas.result import SearchResult, SupernetFile, TrialRecord, parse_member
 from nas.sampling import chosen_sampler, make_sampler, parameters_of, suggest, warm_starts
 from nas.search_folder import identity_differences
 from nas.stopping import telling
-from nas.storage import journal_path, mend_journal, only_searcher, open_storage, shown_storage
+from nas.storage import (
+    STALE_AFTER,
+    journal_path,
+    mend_journal,
+    only_searcher,
+    open_storage,
+    shown_storage,
+)
+from nas.workers import (
+    ENQUEUED,
+    POLL_SECONDS,
+    WARM_START,
+    Worker,
+    each_once,
+    given_parameters,
+    retry,
+)
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
     from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial
 
-WARM_START = "warm start"
 _RECORD = "mfagan"
 _IDENTITY = "mfagan_identity"
+_MAKING_SECONDS = 20.0
+"""That the process which makes a shared study may take before another one makes it."""
+Wanted = Sequence[tuple[dict[str, int], str]]
+"""Parameters of what is tried first, and the attribute that says why."""
 
 
 def identity_of(
@@ -76,6 +98,9 @@ def search(
     ranked_by: SupernetFile,
     cut_from: SupernetFile,
     shared: bool = False,
+    enqueue: Sequence[MfaArchitecture] = (),
+    stale_after: float = STALE_AFTER,
+    recover: bool = False,
     silent: bool = False,
 ) -> SearchResult:
     """Run the trials of a study that are still missing and return what it found.
@@ -85,11 +110,15 @@ def search(
         trials: finished trials that the study is to have; repeated candidates count.
         sampler: one of `nas.sampling.SAMPLERS`.
         seed: of the search; the same seed gives the same trials.
-        storage: `journal:PATH`, or a URL of a database that Optuna knows.
+        storage: `journal:PATH`, a URL of a database that Optuna knows, or `grpc://HOST:PORT`.
         name: of the study in its storage.
         ranked_by: file of the objective's supernet.
         cut_from: file that the chosen SubGenerator will be cut out of.
         shared: other processes may be at work on the study; trials that are running are theirs.
+        enqueue: members of the space that are tried before anything else.
+        stale_after: seconds without a sign of life after which a trial of another process counts
+            as dead.
+        recover: retry dead trials where the storage has no heartbeat, too.
         silent: show no progress.
 
     Raises:
@@ -106,21 +135,34 @@ def search(
     with contextlib.ExitStack() as stack:
         if not shared:
             stack.enter_context(only_searcher(storage))
-        study = _open_study(storage, name, identity, objective, shared=shared)
-        if not shared:
+        wanted = _wanted(objective.space, enqueue)
+        if shared:
+            study, worker = _join_study(
+                storage, name, identity, objective, wanted[:trials], stale_after, recover=recover
+            )
+            stack.enter_context(worker.at_work())
+        else:
+            study, worker = _open_study(storage, name, identity, objective), None
             _forget_running(study)
-        records = finished(study)
+        told = study.get_trials(deepcopy=False)
+        records = finished(study, told)
         for record in records:
             _remember(objective, record)
         progress = Progress("search", trials, initial=min(len(records), trials), silent=silent)
         with telling(lambda: _progress_of(records, trials, storage, name)), progress:
             while len(records) < trials:
-                _run_trial(study, objective, method, seed)
-                records = finished(study)
+                if worker is None:
+                    _run_trial(study, objective, method, seed, wanted)
+                elif worker.may_run(trials, told):
+                    _run_shared_trial(study, objective, method, wanted, trials, worker, told)
+                else:
+                    time.sleep(POLL_SECONDS)
+                told = study.get_trials(deepcopy=False)
+                records = finished(study, told)
                 if shared:
                     for record in records:
                         _remember(objective, record)
-                progress.update(_note(records))
+                progress.update(_note(records), min(len(records), trials) - progress.done)
     if not any(record.feasible for record in records):
         tried = [parse_member(record.architecture) for record in records]
         raise objective.budgets.nothing_fits(objective.budgets.phones[0], tried)
@@ -147,33 +189,81 @@ def sampler_of(objective: Objective, sampler: str, trials: int) -> str:
 
 
 def _open_study(
-    storage: str,
-    name: str,
-    identity: Mapping[str, str],
-    objective: Objective,
-    *,
-    shared: bool,
+    storage: str, name: str, identity: Mapping[str, str], objective: Objective
 ) -> Study:
-    """Open or make the study and refuse one that was made with something else."""
+    """Open or make the study of one process; refuse one that was made with something else."""
     import optuna
-    from optuna.exceptions import ExperimentalWarning
 
-    path = journal_path(storage)
-    if shared and path is not None:
-        mend_journal(path)
-    opened = open_storage(storage, alone=not shared)
-    if not shared:
-        check_name(opened, storage, name)
+    opened = open_storage(storage, alone=True)
+    check_name(opened, storage, name)
     study = optuna.create_study(
         storage=opened, study_name=name, directions=objective.directions, load_if_exists=True
     )
     if study.user_attrs.get(_IDENTITY) is None and not study.get_trials(deepcopy=False):
+        _name_values(study, objective)
         study.set_user_attr(_IDENTITY, dict(identity))
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            study.set_metric_names(objective.value_names)  # shown by optuna-dashboard
     check_study(study, storage, identity)
     return study
+
+
+def _name_values(study: Study, objective: Objective) -> None:
+    """Name what a study's trials are told, for optuna-dashboard."""
+    from optuna.exceptions import ExperimentalWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        study.set_metric_names(objective.value_names)
+
+
+def _join_study(
+    storage: str,
+    name: str,
+    identity: Mapping[str, str],
+    objective: Objective,
+    wanted: Wanted,
+    stale_after: float,
+    *,
+    recover: bool,
+) -> tuple[Study, Worker]:
+    """Open or make a shared study and refuse one that was made with something else.
+
+    The process that makes it enqueues what is wanted, and says then what it was made with; the
+    others wait for that, so that nothing is enqueued twice.
+    """
+    import optuna
+
+    path = journal_path(storage)
+    if path is not None:
+        mend_journal(path)
+    opened = open_storage(storage, stale_after=stale_after, retry=retry)
+    try:
+        study = optuna.create_study(
+            storage=opened, study_name=name, directions=objective.directions
+        )
+        made = True
+    except optuna.exceptions.DuplicatedStudyError:
+        study = optuna.load_study(storage=opened, study_name=name)
+        made = not _is_made(study)
+    if made:
+        for parameters, reason in _missing(study.get_trials(deepcopy=False), wanted):
+            study.enqueue_trial(parameters, user_attrs={reason: True})
+        _name_values(study, objective)
+        study.set_user_attr(_IDENTITY, dict(identity))
+    check_study(study, storage, identity)
+    return study, Worker(study, opened, storage, stale_after=stale_after, recover=recover)
+
+
+def _is_made(study: Study) -> bool:
+    """Wait until a study says what it was made with; False when its maker must have died."""
+    patience = time.monotonic() + _MAKING_SECONDS
+    while study.user_attrs.get(_IDENTITY) is None:
+        trials = study.get_trials(deepcopy=False)
+        if not all({WARM_START, ENQUEUED} & trial.user_attrs.keys() for trial in trials):
+            return True  # a stranger's, which is refused
+        if time.monotonic() > patience:
+            return False
+        time.sleep(POLL_SECONDS / 5)
+    return True
 
 
 def check_name(opened: BaseStorage, storage: str, name: str) -> None:
@@ -218,7 +308,21 @@ def _forget_running(study: Study) -> None:
         study.tell(trial.number, state=TrialState.FAIL)
 
 
-def _run_trial(study: Study, objective: Objective, method: str, seed: int) -> None:
+def _wanted(space: SearchSpace, enqueue: Sequence[MfaArchitecture]) -> Wanted:
+    """Return what is tried before a sampler is asked."""
+    reasons = dict.fromkeys(enqueue, ENQUEUED)
+    reasons |= {member: WARM_START for member in warm_starts(space) if member not in reasons}
+    return [(parameters_of(member), reason) for member, reason in reasons.items()]
+
+
+def _missing(told: list[FrozenTrial], wanted: Wanted) -> Wanted:
+    """Return what is wanted and no trial of a study was given, whatever became of it."""
+    given = [given_parameters(trial) for trial in told]
+    return [(parameters, reason) for parameters, reason in wanted if parameters not in given]
+
+
+def _run_trial(study: Study, objective: Objective, method: str, seed: int, wanted: Wanted) -> None:
+    """Run a trial of a study that no other process uses."""
     from optuna.trial import TrialState
 
     alive = study.get_trials(
@@ -226,26 +330,68 @@ def _run_trial(study: Study, objective: Objective, method: str, seed: int) -> No
     )
     waiting = [trial for trial in alive if trial.state == TrialState.WAITING]
     if not waiting:
-        _enqueue_warm_start(study, objective.space, alive)
+        given = [given_parameters(trial) for trial in alive]
+        _enqueue_first(study, [pair for pair in wanted if pair[0] not in given])
     study.sampler = make_sampler(method, seed, len(alive) - len(waiting))
     trial = study.ask()
     try:
-        architecture = suggest(trial, objective.space, method)
-        repeated = objective.knows(architecture)
-        score = objective.score(architecture)
+        _score(study, trial, objective, method)
     except BaseException:
-        study.tell(trial, state=TrialState.FAIL)
+        study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
         raise
+
+
+def _run_shared_trial(
+    study: Study,
+    objective: Objective,
+    method: str,
+    wanted: Wanted,
+    trials: int,
+    worker: Worker,
+    told: list[FrozenTrial],
+) -> None:
+    """Run a trial of a study that other processes use too.
+
+    Raises:
+        FailureError: the storage's server is gone; the trial is left to the other processes.
+    """
+    from optuna.exceptions import UpdateFinishedTrialError
+    from optuna.trial import TrialState
+
+    from nas.reliable import UnreachableError
+
+    if not any(trial.state == TrialState.WAITING for trial in told):
+        _enqueue_first(study, _missing(told, wanted))
+    # Workers that draw from the seed of a position would suggest the same at the same time.
+    study.sampler = make_sampler(method, secrets.randbits(32), 0)
+    trial = study.ask()
+    if worker.is_superfluous(trial, trials):
+        worker.discard(trial)
+        return
+    try:
+        with worker.running(trial):
+            _score(study, trial, objective, method)
+    except UnreachableError:
+        raise
+    except UpdateFinishedTrialError:
+        return  # this process was taken for dead, and what it did is being retried
+    except BaseException as error:
+        worker.give_up(trial, error)
+        raise
+
+
+def _score(study: Study, trial: Trial, objective: Objective, method: str) -> None:
+    architecture = suggest(trial, objective.space, method)
+    repeated = objective.knows(architecture)
+    score = objective.score(architecture)
     _tell(study, trial, score, repeated, method)
 
 
-def _enqueue_warm_start(study: Study, space: SearchSpace, alive: list[FrozenTrial]) -> None:
-    """Enqueue the next of the members that are tried first, if one is left."""
-    tried = [trial.system_attrs.get("fixed_params") for trial in alive]
-    for member in warm_starts(space):
-        if (parameters := parameters_of(member)) not in tried:
-            study.enqueue_trial(parameters, user_attrs={WARM_START: True})
-            return
+def _enqueue_first(study: Study, missing: Wanted) -> None:
+    """Enqueue the next of what is tried first, if something is left."""
+    if missing:
+        parameters, reason = missing[0]
+        study.enqueue_trial(parameters, user_attrs={reason: True})
 
 
 def _tell(study: Study, trial: Trial, score: Score, repeated: bool, method: str) -> None:
@@ -257,25 +403,33 @@ def _tell(study: Study, trial: Trial, score: Score, repeated: bool, method: str)
         "latency_ms": score.latency_ms,
         "reason": score.reason,
         "repeated": repeated,
-        "sampler": WARM_START if WARM_START in trial.user_attrs else method,
+        "sampler": next((r for r in (WARM_START, ENQUEUED) if r in trial.user_attrs), method),
     }
     if len(score.latencies) > 1:
         record["latencies"] = dict(score.latencies)
     trial.set_user_attr(_RECORD, record)
-    study.tell(trial, score.values)
+    study.tell(trial, score.values, skip_if_finished=True)
 
 
-def finished(study: Study) -> list[TrialRecord]:
-    """Return the finished trials of a study.
+def finished(study: Study, told: list[FrozenTrial] | None = None) -> list[TrialRecord]:
+    """Return the finished trials of a study; what was enqueued twice counts once.
+
+    Args:
+        study: is asked.
+        told: all its trials, where they were asked for already.
 
     Raises:
         ValueError: they are not a search's.
     """
     from optuna.trial import TrialState
 
-    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    told = study.get_trials(deepcopy=False) if told is None else told
+    complete = [trial for trial in told if trial.state == TrialState.COMPLETE]
     try:
-        return [TrialRecord(number=trial.number, **trial.user_attrs[_RECORD]) for trial in complete]
+        return [
+            TrialRecord(number=trial.number, **trial.user_attrs[_RECORD])
+            for trial in each_once(complete)
+        ]
     except (KeyError, TypeError) as error:
         raise ValueError(
             f"the trials of the study '{study.study_name}' were not made by a search"

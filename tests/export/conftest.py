@@ -1,11 +1,13 @@
+import onnx
 import pytest
 import skimage.data
 import torch
 
 from export import cli
+from export.onnx_export import to_onnx
 from mfagan.about import About
 from mfagan.architecture import parse
-from mfagan.checkpoint import build_network, save_network
+from mfagan.checkpoint import build_network, load_network, save_network
 from mfagan.images import write_image
 from mfagan.space import SearchSpace
 
@@ -49,6 +51,20 @@ def weights(tmp_path_factory):
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def graph_of(weights):
+    """Return a function that gives a new copy of an architecture's fp32 graph, made once."""
+    made = {}
+
+    def graph(architecture, opset=18):
+        if (architecture, opset) not in made:
+            network = load_network(weights(architecture))[0]
+            made[architecture, opset] = to_onnx(network, opset=opset).SerializeToString()
+        return onnx.load_model_from_string(made[architecture, opset])
+
+    return graph
 
 
 @pytest.fixture(scope="session")

@@ -2,18 +2,23 @@
 
 import json
 import random
+import re
+from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from export import cli
+from export import cli, providers
 from export.check import PROVIDERS, check
 from export.depth_to_space import to_dcr
+from export.onnx_export import to_onnx
 from latency.onnx_model import load_onnx
+from mfagan.model import open_network
 
 SIZE = (24, 20)
+BRANCHES = "mfa_x4_w8_c1-2_s1-2"
 
 
 def node(kind, given, target, **attributes):
@@ -173,6 +178,81 @@ def test_padding_by_the_edge_is_not_for_nnapi():
     assert check(graph(nodes), "nnapi").ops == {"Pad": (1, 0), "Conv": (1, 1)}
     assert "multiples of 4" in said(check(graph(nodes), "nnapi"))
     assert check(graph(nodes), "qnn").taken == 2
+
+
+def test_the_ops_of_nnapi_are_those_of_the_installed_runtime():
+    from onnxruntime.tools import mobile_helpers
+
+    table = Path(mobile_helpers.__file__).with_name("nnapi_supported_ops.md").read_text("utf-8")
+    listed = {
+        tuple(word.rsplit(":", 1)) for word in re.findall(r"^\|([\w.]+:\w+)\|", table, re.MULTILINE)
+    }
+    assert len(listed) > 50
+    ours = {("ai.onnx", kind) for kind in providers._NNAPI}
+    ours |= {("com.microsoft", kind) for kind in providers._NNAPI_MICROSOFT}
+    # In the sources, and not in their table.
+    assert ours - listed == {("com.microsoft", "QLinearMul")}
+    assert not listed - ours
+
+
+@pytest.mark.parametrize(
+    ("attributes", "taken"),
+    [
+        ({}, {"nnapi": 1, "xnnpack": 1, "qnn": 1}),
+        ({"count_include_pad": 1}, {"nnapi": 0, "xnnpack": 0, "qnn": 1}),
+        ({"ceil_mode": 1}, {"nnapi": 0, "xnnpack": 0, "qnn": 1}),
+    ],
+)
+def test_pools_by_their_attributes(attributes, taken):
+    pool = node("AveragePool", "lr", "sr", kernel_shape=[2, 2], strides=[2, 2], **attributes)
+    assert {one: check(graph([pool]), one).taken for one in taken} == taken
+
+
+@pytest.mark.parametrize(("same", "taken"), [(True, 5), (False, 4)])
+def test_nnapi_averages_8_bits_of_one_scale(same, taken):
+    nodes = [
+        node("QuantizeLinear", "lr scale point", "q"),
+        node("DequantizeLinear", "q scale point", "dq"),
+        node("AveragePool", "dq", "a", kernel_shape=[2, 2], strides=[2, 2]),
+        node("QuantizeLinear", "a other point", "q2"),
+        node("DequantizeLinear", "q2 other point", "sr"),
+    ]
+    constants = {
+        "scale": np.array(1 / 255, np.float32),
+        "other": np.array(1 / 255 if same else 1 / 200, np.float32),
+        "point": np.zeros((), np.uint8),
+    }
+    report = check(graph(nodes, constants=constants), "nnapi")
+    assert report.taken == taken
+    assert ("have one scale" in said(report)) != same
+    # XNNPACK: only with the padding counted, of which there is none.
+    assert check(graph(nodes, constants=constants), "xnnpack").taken == 0
+    nodes[2].attribute.append(helper.make_attribute("count_include_pad", 1))
+    assert check(graph(nodes, constants=constants), "xnnpack").taken == 3
+
+
+@pytest.mark.parametrize(
+    ("attributes", "taken"),
+    [
+        ({"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}, 1),
+        ({"coordinate_transformation_mode": "asymmetric"}, 0),
+        ({"mode": "linear"}, 1),
+        ({"mode": "cubic"}, 0),
+    ],
+)
+def test_resizes_that_nnapi_has(attributes, taken):
+    resize = helper.make_node("Resize", ["lr", "", "scales"], ["sr"], **attributes)
+    scales = {"scales": np.array([1, 1, 2, 2], np.float32)}
+    assert check(graph([resize], constants=scales), "nnapi").taken == taken
+
+
+def test_pooled_branches_of_exports_run_on_phones(weights):
+    network, _ = open_network(weights(BRANCHES))
+    model = to_onnx(network, size=(16, 16))
+    for provider in ("nnapi", "qnn"):
+        assert check(to_dcr(model), provider).verdict.startswith("all ")
+    report = check(model, "xnnpack")
+    assert report.ops["AveragePool"] == (2, 2)
 
 
 def test_exports_of_any_size_say_so_and_halves_are_named(exported):

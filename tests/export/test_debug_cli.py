@@ -2,6 +2,7 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -11,9 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from export import debug_cli
 from export.layer_noise import decibels, layer_noise
 from export.metadata import write_card
-from export.onnx_export import to_onnx
 from export.quantize import activation_ranges, quantize_int8
-from mfagan.checkpoint import load_network
 from mfagan.images import read_image
 from mfagan.model_card import ModelCard
 
@@ -30,11 +29,13 @@ def sample():
 
 
 @pytest.fixture(scope="module")
-def models(weights, sample):
-    fp32 = to_onnx(load_network(weights(PLAIN))[0])
+def models(graph_of, sample):
+    fp32 = graph_of(PLAIN)
     card = ModelCard.of(PLAIN, precision="fp32", size=None, checkpoint_sha256="0" * 64)
     write_card(fp32, card)
-    return fp32, quantize_int8(fp32, [sample])
+    int8 = quantize_int8(fp32, [sample])
+    write_card(int8, replace(card, precision="int8"))
+    return fp32, int8
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +116,7 @@ def test_wrong_files_are_one_sentence(files, tmp_path, capsys):
         ((other, files[1]), "no mfagan metadata"),
         ((files[0], tmp_path / "none.onnx"), "does not exist"),
         ((*files, "--out", "plot.jpg"), "must be a .png file"),
+        ((*files, "--out", files[0] / "plot.png"), "is a file, not a folder"),
         ((*files, "--calibration", tmp_path / "none"), "none"),
     ):
         assert main(*arguments) == 2

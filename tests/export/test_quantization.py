@@ -8,11 +8,9 @@ from onnx import TensorProto, numpy_helper
 
 from export import cli
 from export.calibration import Pair, hold_out
-from export.onnx_export import to_onnx
 from export.quantization import quantize_for
 from latency.commandline import FailureError
 from mfagan.architecture import parse
-from mfagan.checkpoint import load_network
 from mfagan.images import list_images, read_image
 from mfagan.resize import downscale
 
@@ -24,9 +22,9 @@ def main(*arguments):
 
 
 @pytest.fixture(scope="module")
-def fp32(weights):
+def fp32(graph_of):
     """A network whose tail is strong enough for the rounding before it to be seen."""
-    model = to_onnx(load_network(weights(PLAIN))[0], opset=21)
+    model = graph_of(PLAIN, opset=21)
     for tensor in model.graph.initializer:
         if tensor.name == "tail.weight":
             values = numpy_helper.to_array(tensor) * 4

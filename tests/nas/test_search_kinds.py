@@ -216,7 +216,7 @@ def test_trained_candidates_keep_their_runs_and_are_not_trained_again(
     assert main(trained) == 0
     search = told(out)
     feasible = {t["architecture"]: t for t in search["trials"] if t["feasible"]}
-    runs = {path.name: path for path in (out / "candidates").iterdir()}
+    runs = {path.name: path for path in (out / "candidates").iterdir() if path.is_dir()}
     assert set(runs) == {f"{name}_2steps" for name in feasible}
     for name, trial in feasible.items():
         about = read_about(runs[f"{name}_2steps"] / "finetune.safetensors")

@@ -3,7 +3,9 @@
 import errno
 import json
 import os
+import re
 import shutil
+import socket
 import sys
 
 import pytest
@@ -59,15 +61,72 @@ def test_an_error_shows_no_password(url):
     ("scheme", "module", "package"),
     [
         ("postgresql+psycopg2", "psycopg2", "psycopg2-binary"),
-        ("mysql", "MySQLdb", "mysqlclient"),
-        ("mysql+pymysql", "pymysql", "pymysql"),
+        ("postgresql+psycopg", "psycopg", "mfagan[cluster]"),
+        ("mysql+mysqldb", "MySQLdb", "mysqlclient"),
+        ("mysql+pymysql", "pymysql", "mfagan[cluster]"),
     ],
 )
 def test_a_missing_driver_is_named_with_its_package(monkeypatch, scheme, module, package):
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(ValueError, match=f"'{module}' is .*; pip install '{package}'") as caught:
+    sentence = f"the Python module '{module}' is not installed; pip install '{package}'"
+    with pytest.raises(ValueError, match=re.escape(sentence)) as caught:
         open_storage(f"{scheme}://user:secretpw@localhost/db")
     assert "secretpw" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "modules"),
+    [("postgresql", ("psycopg", "psycopg2")), ("mysql", ("pymysql", "MySQLdb"))],
+)
+def test_a_url_that_names_no_driver_takes_the_extras(monkeypatch, scheme, modules):
+    for module in modules:
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ValueError, match=f"'{modules[0]}' is .*mfagan.cluster"):
+        open_storage(f"{scheme}://user@localhost/db")
+
+
+@pytest.mark.parametrize("address", ["grpc://host", "grpc://host:0", "grpc://host:65536",
+                                     "grpc://u:pw@host:1", "grpc://:13000", "grpc://"])  # fmt: skip
+def test_an_address_of_no_proxy_is_refused_at_once(
+    supernet_file, photos, tmp_path, capsys, address
+):
+    flags = words(supernet_file, photos, tmp_path / "out", "--storage", address)
+    assert main(flags) == 2
+    error = capsys.readouterr().err
+    assert "is no address of a proxy; give grpc://HOST:PORT" in error
+    assert "pw@" not in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_server_that_never_answers_is_one_sentence(
+    supernet_file, photos, tmp_path, capsys, monkeypatch
+):
+    pytest.importorskip("psycopg")
+    from nas import databases
+
+    slept = []
+    monkeypatch.setattr(databases.time, "sleep", slept.append)
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        port = held.getsockname()[1]
+    url = f"postgresql://user:secretpw@127.0.0.1:{port}/db"
+    assert main(words(supernet_file, photos, tmp_path / "out", "--storage", url)) == 1
+    error = capsys.readouterr().err
+    assert "does not answer" in error
+    assert "refused" in error
+    assert "it was asked 9 times in 61 s" in error
+    assert "secretpw" not in error
+    assert error.count("\n") == 2  # the warning, and the end
+    assert slept == list(databases.PAUSES)
+
+
+def test_flags_for_other_processes_are_told_when_there_are_none(
+    supernet_file, photos, tmp_path, capsys
+):
+    flags = words(supernet_file, photos, tmp_path / "out", "--dry-run", "--recover")
+    assert main(flags) == 0
+    assert "--recover and --stale-after have no effect without --storage" in capsys.readouterr().err
+    assert main([*flags, "--stale-after", "3"]) == 2
+    assert "must be 4 to 1000000 seconds, got '3'" in capsys.readouterr().err
 
 
 def test_a_dry_run_shows_no_password(supernet_file, photos, tmp_path, capsys):

@@ -275,7 +275,10 @@ def test_a_shared_study_leaves_running_trials_to_their_process(make_objective, t
     storage = f"sqlite:///{tmp_path}/study.db"
     run(make_objective(), tmp_path, trials=5, storage=storage, shared=True)
     theirs = optuna.load_study(study_name="test", storage=open_storage(storage)).ask()
-    result = run(make_objective(), tmp_path, trials=8, storage=storage, shared=True)
+    with pytest.warns(UserWarning, match="trial 5 .* another one is run in its place"):
+        result = run(
+            make_objective(), tmp_path, trials=8, storage=storage, shared=True, stale_after=0.1
+        )
     assert len(result.trials) == 8
     states = optuna.load_study(study_name="test", storage=open_storage(storage)).get_trials()
     assert states[theirs.number].state.name == "RUNNING"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from fake_phone import GETPROP, PIXEL
@@ -46,6 +47,14 @@ exec env -i PATH=/system/bin:/usr/bin:/bin HOME=/ TMPDIR=/tmp ADBD_PORT=$3 \\
   /usr/sbin/chroot "$root" $libraries/ld-linux-x86-64.so.2 --preload /tmp/loopback.so \\
   --library-path $libraries:$libraries/android /unpacked/usr/lib/android-sdk/platform-tools/adbd
 """
+
+
+def under_qemu(words: Sequence[object], folder: Path) -> list[str]:
+    """Return the command that runs a program for arm64 under qemu, with a phone's /proc/cpuinfo."""
+    (folder / "cpuinfo").write_text(CPUINFO)
+    script = f'mount --bind {folder}/cpuinfo /proc/cpuinfo && exec "$@"'
+    start = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, "sh"]
+    return [*start, "qemu-aarch64-static", "-L", "/usr/aarch64-linux-gnu", *map(str, words)]
 
 
 class DebianPhone:

@@ -13,7 +13,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from adbd import CPUINFO, DebianPhone
+from adbd import DebianPhone, under_qemu
 
 from latency.measurement import read_measurements
 from latency.phone import session
@@ -120,7 +120,6 @@ def test_arm64_computes_what_x86_does(arm64_wheel, tmp_path, tiny_onnx, real_whe
     """The same program, model and input under both libraries give the same mean output."""
     needed("aarch64-linux-gnu-gcc")
     needed("qemu-aarch64-static")
-    (tmp_path / "cpuinfo").write_text(CPUINFO)
     told = []
     for target, wheel in (("host", real_wheel), ("linux-arm64", arm64_wheel)):
         build(target, tmp_path / target)
@@ -129,10 +128,7 @@ def test_arm64_computes_what_x86_does(arm64_wheel, tmp_path, tiny_onnx, real_whe
             library = archive.extract(name, tmp_path / f"{target}-library")
         words = [tmp_path / target, library, tiny_onnx, "--shape", "1,3,16,20", "--runs", "2"]
         if target != "host":
-            words = ["qemu-aarch64-static", "-L", "/usr/aarch64-linux-gnu", *words]
-            script = f'mount --bind {tmp_path}/cpuinfo /proc/cpuinfo && exec "$@"'
-            words = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, "sh",
-                     *words]  # fmt: skip
+            words = under_qemu(words, tmp_path)
         done = subprocess.run(words, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
         told.append(json.loads(done.stdout))
