@@ -31,6 +31,7 @@ class About:
         metrics: figures measured on the validation photographs, by name.
         configuration: the resolved configuration of the run.
         package: version of mfagan that wrote it.
+        search: of a SubGenerator that a search chose: what for, and among what; else empty.
     """
 
     kind: str
@@ -41,6 +42,7 @@ class About:
     metrics: Mapping[str, float] = field(default_factory=dict)
     configuration: Mapping[str, Any] = field(default_factory=dict)
     package: str = field(default_factory=version)
+    search: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def scale(self) -> int:
@@ -56,11 +58,13 @@ class About:
 
     def to_metadata(self) -> dict[str, str]:
         """Return the header of the file: text by text, structures as JSON."""
-        fields = {k: v for k, v in asdict(self).items() if k != "space"}
+        fields = {k: v for k, v in asdict(self).items() if k not in ("space", "search")}
         header = {k: v if isinstance(v, str) else json.dumps(v) for k, v in fields.items()}
         header |= {"format": str(FORMAT), "producer": "mfagan"}
         if self.space is not None:
             header["space"] = self.space.to_json()
+        if self.search:
+            header["search"] = json.dumps(self.search)
         return header
 
     @staticmethod
@@ -93,6 +97,7 @@ class About:
                 metrics=_object(header, "metrics"),
                 configuration=_object(header, "configuration"),
                 package=header["package"],
+                search=_object(header, "search") if "search" in header else {},
             )
         except KeyError as error:
             raise ValueError(f"its metadata lack {error}") from error

@@ -38,6 +38,9 @@ figure { margin: 0; } figcaption { font-weight: 600; }
   cursor: ew-resize; }
 .compare .line { position: absolute; top: 0; bottom: 0; left: 50%; width: 2px; background: #fff;
   box-shadow: 0 0 3px #000; pointer-events: none; }
+.row { display: flex; flex-wrap: wrap; gap: .6rem; }
+.row figure { width: min-content; } .row img { image-rendering: pixelated; }
+.row figcaption { font-weight: 400; font-size: .8rem; line-height: 1.3; overflow-wrap: anywhere; }
 .choice { margin: .5rem 1rem .5rem 0; }
 """
 
@@ -112,6 +115,16 @@ def comparison(images: Mapping[str, Image], left: str, right: str) -> str:
     )
 
 
+def side_by_side(images: Mapping[str, Image]) -> str:
+    """Return pictures in a row, each with its caption below."""
+    figures = "".join(
+        f'<figure><img src="{data_uri(image)}" width="{image.shape[1]}" height="{image.shape[0]}" '
+        f'alt=""><figcaption>{html.escape(caption)}</figcaption></figure>'
+        for caption, image in images.items()
+    )
+    return f'<div class="row">{figures}</div>'
+
+
 def data_uri(image: Image) -> str:
     """Return a picture as a PNG inside a URI."""
     return "data:image/png;base64," + base64.b64encode(encode_png(image)).decode()
@@ -143,7 +156,7 @@ def chart(
     if not everything:
         return ""
     xs = [x for x, _ in everything] + ([] if vertical is None else [vertical])
-    x_axis, y_axis = _Axis(xs), _Axis([y for _, y in everything])
+    x_axis, y_axis = Axis(xs), Axis([y for _, y in everything])
     # The axis's label, its longest number, and a gap after each.
     left = 26 + _DIGIT * max(len(f"{tick:.6g}") for tick in y_axis.ticks()) + 6
 
@@ -180,8 +193,11 @@ def chart(
                 for x, y in placed
             ]
         if name != title:
+            # Curves of training fall, fronts rise: each leaves another corner free.
+            below = _HEIGHT - _BOTTOM - 8 - 16 * (len(finite) - 1 - index)
+            y_text = _TOP + 14 + 16 * index if lines else below
             parts.append(
-                f'<text x="{_WIDTH - _RIGHT - 4}" y="{_TOP + 14 + 16 * index}" text-anchor="end" '
+                f'<text x="{_WIDTH - _RIGHT - 4}" y="{y_text}" text-anchor="end" '
                 f'fill="{colour}">{html.escape(name)}</text>'
             )
     beside = "" if y_label == title else y_label
@@ -200,7 +216,7 @@ def chart(
     )
 
 
-class _Axis:
+class Axis:
     """A linear axis with round ticks that covers its values."""
 
     def __init__(self, values: Sequence[float]) -> None:
@@ -222,7 +238,7 @@ class _Axis:
         return [self.low + k * self.step for k in range(count + 1)]
 
 
-def _grid(x_axis: _Axis, y_axis: _Axis, left: float, *, place_x, place_y) -> str:  # type: ignore[no-untyped-def]
+def _grid(x_axis: Axis, y_axis: Axis, left: float, *, place_x, place_y) -> str:  # type: ignore[no-untyped-def]
     parts = []
     for tick in y_axis.ticks():
         y = place_y(tick)

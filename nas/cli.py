@@ -12,13 +12,12 @@ import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from latency.commandline import (
     Parser,
     add_common_flags,
     existing_path,
-    image_size,
     natural_int,
     positive_float,
     positive_int,
@@ -26,15 +25,18 @@ from latency.commandline import (
 )
 from latency.terminal import warn
 from mfagan.shipped import DEFAULT_SUPERNET, resolve_model
-from nas.sampling import SAMPLERS, TPE_MOST, WARM_STARTS
-from nas.search_folder import (
-    JOURNAL_FILE,
-    check_out,
-    check_same_search,
-    chosen_before,
-    remove_former,
-    trials_before,
+from nas.budgets import load_phones
+from nas.evaluating import TRAINED
+from nas.flags import (
+    add_budget_flags,
+    add_quality_flags,
+    budgets_by_target,
+    check_flags,
+    without_effect,
 )
+from nas.quality import Quality
+from nas.sampling import GP_MOST, SAMPLERS, TPE_MOST, WARM_STARTS
+from nas.search_folder import JOURNAL_FILE, check_out, check_same_search, trials_before
 from nas.storage import (
     JOURNAL,
     LEAST_STALE_AFTER,
@@ -44,7 +46,8 @@ from nas.storage import (
 )
 
 if TYPE_CHECKING:
-    from nas.report import Outcome
+    from nas.chosen import Outcome
+    from nas.finishing import Finished
     from nas.result import SearchResult
 
 PROGRAM = "mfagan-search"
@@ -54,10 +57,10 @@ def build_parser() -> Parser:
     """Return the command's parser."""
     parser = Parser(
         PROGRAM,
-        description="Search a supernet for the SubGenerator of the best quality whose predicted "
-        "latency keeps a budget, cut it out and, if asked for, fine-tune it. The same command on "
-        "the same --out goes on where it stopped. `mfagan-search serve --help` tells of the proxy "
-        "for many workers.",
+        description="Search a supernet for the SubGenerator of the best quality within a phone's "
+        "budgets, cut it out, fine-tune it if asked for, and export it. The same command on the "
+        "same --out goes on where it stopped. `mfagan-search serve --help` tells of the proxy for "
+        "many workers.",
     )
     parser.add_argument(
         "--supernet",
@@ -80,31 +83,8 @@ def build_parser() -> Parser:
         metavar="DIR",
         help="photographs to measure on instead; all of --data is then for fine-tuning",
     )
-    parser.add_argument(
-        "--target",
-        required=True,
-        metavar="TARGET",
-        help="soc/unit[@runtime][:precision][#cores], e.g. snapdragon-865/gpu, or a profile's "
-        ".json file",
-    )
-    parser.add_argument(
-        "--input", type=image_size, required=True, metavar="HxW", help="LR size on the phone"
-    )
-    parser.add_argument(
-        "--budget-ms",
-        type=positive_float,
-        required=True,
-        metavar="MS",
-        help="largest predicted latency allowed",
-    )
-    parser.add_argument(
-        "--risk",
-        type=_risk,
-        default=0.5,
-        metavar="CHANCE",
-        help="that a candidate is slower than the budget all the same, 0.01 to 0.5: at 0.5 its "
-        "predicted latency must keep the budget, at 0.05 the upper end of the 90 %% interval",
-    )
+    add_budget_flags(parser)
+    add_quality_flags(parser)
     parser.add_argument(
         "--trials",
         type=positive_int,
@@ -115,7 +95,8 @@ def build_parser() -> Parser:
         "--sampler",
         choices=SAMPLERS,
         default="auto",
-        help=f"how candidates are suggested; auto takes tpe up to {TPE_MOST} trials, nsga2 beyond",
+        help=f"how candidates are suggested; auto takes tpe up to {TPE_MOST} trials, nsga2 beyond "
+        f"(nsga3 for several targets), and gp for up to {GP_MOST} candidates that are trained",
     )
     parser.add_argument(
         "--finetune-steps",
@@ -161,16 +142,6 @@ def build_parser() -> Parser:
     return parser
 
 
-def _risk(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0.01 <= value <= 0.5:
-        raise argparse.ArgumentTypeError(f"must be 0.01 to 0.5, got '{text}'")
-    return value
-
-
 def _stale_after(text: str) -> float:
     value = positive_float(text)
     if not LEAST_STALE_AFTER <= value <= MOST_STALE_AFTER:
@@ -183,17 +154,13 @@ def _stale_after(text: str) -> float:
 def command(arguments: argparse.Namespace) -> int:
     """Search as the arguments say and print the paths written."""
     from latency.files import sha256
-    from latency.profile import load_profile
     from mfagan.option_checks import refuse_shared_photographs
     from mfagan.resources import check_writable_folder
     from nas.chosen import finetune_crops
     from nas.supernets import check_companions, load_supernet, supernet_files
 
-    if arguments.trials < WARM_STARTS:
-        raise ValueError(
-            f"--trials must be at least {WARM_STARTS}, got {arguments.trials}: the first "
-            f"{WARM_STARTS} are the largest, the smallest and three members between"
-        )
+    check_flags(arguments)
+    quality = Quality.parse(arguments.quality, arguments.lpips_weights)
     if arguments.storage is not None:
         check_storage(arguments.storage)
     elif arguments.recover or arguments.stale_after != STALE_AFTER:
@@ -206,15 +173,21 @@ def command(arguments: argparse.Namespace) -> int:
     check_writable_folder(arguments.out)  # the search comes first, and would be lost
     if arguments.validation:
         refuse_shared_photographs(arguments.data, arguments.validation)
-    profile = load_profile(arguments.target)
+    phones = load_phones(budgets_by_target(arguments))
+    if arguments.measure:
+        from nas.measuring import parse_measure
+
+        parse_measure(arguments.measure, phones, has_runtime=bool(arguments.ort_aar))
+    for text in without_effect(arguments, phones):
+        warn(PROGRAM, text)
     ranking, cut = supernet_files(resolve_model(arguments.supernet))
 
     from mfagan.device import prepare_torch
     from mfagan.photo_folders import refuse_nested
     from nas.architecture_list import read_architectures
-    from nas.objective import Objective, load_pairs
+    from nas.building import build_objective
     from nas.result import SUMMARY, SupernetFile
-    from nas.study import check_budget, identity_of, search
+    from nas.study import identity_of, search
 
     refuse_nested(arguments.out, *(f for f in (arguments.data, arguments.validation) if f))
     device = prepare_torch(arguments.device, arguments.threads)
@@ -228,13 +201,15 @@ def command(arguments: argparse.Namespace) -> int:
         )
     if arguments.finetune_steps:
         check_companions(cut, cut_about)
-    objective = Objective(
-        network.to(device),
-        load_pairs(arguments.data, arguments.validation, about.scale, about.degradation),
-        profile=profile,
-        size=arguments.input,
-        budget_ms=arguments.budget_ms,
-        risk=arguments.risk,
+    if arguments.evaluate == TRAINED:
+        check_companions(ranking, about, flag="--evaluate trained")
+    ranked_by = SupernetFile(file=ranking.name, stage=about.stage, sha256=sha256(ranking))
+    cut_from = ranked_by
+    if cut != ranking:
+        cut_from = SupernetFile(file=cut.name, stage=cut_about.stage, sha256=sha256(cut))
+    files = {"ranked_by": ranked_by, "cut_from": cut_from}
+    objective = build_objective(
+        arguments, phones, quality, ranking, about, network, ranked_by, device
     )
     enqueue = read_architectures(arguments.enqueue, objective.space) if arguments.enqueue else []
     if arguments.trials > objective.space.size:
@@ -243,16 +218,11 @@ def command(arguments: argparse.Namespace) -> int:
             f"--trials {arguments.trials} is more than the {objective.space.size} architectures of "
             "the supernet's space: the others are repeated",
         )
-    ranked_by = SupernetFile(file=ranking.name, stage=about.stage, sha256=sha256(ranking))
-    cut_from = ranked_by
-    if cut != ranking:
-        cut_from = SupernetFile(file=cut.name, stage=cut_about.stage, sha256=sha256(cut))
-    files = {"ranked_by": ranked_by, "cut_from": cut_from}
-    check_budget(objective)
+    objective.budgets.check(objective.space)
     identity = identity_of(objective, **files, seed=arguments.seed)
     check_same_search(arguments.out, identity)
     missing = arguments.dry_run or trials_before(arguments.out) < arguments.trials
-    if arguments.finetune_steps and missing:
+    if (arguments.finetune_steps or arguments.evaluate == TRAINED) and missing:
         # Fine-tuning decodes them once more, in its own run folder; when no trial is missing, it
         # comes at once, and decodes none when it is finished.
         finetune_crops(arguments, cut_about).check(silent=arguments.json)
@@ -260,14 +230,13 @@ def command(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         from nas.dry_run import plan_search
 
-        plan = plan_search(arguments, objective, network, storage, identity, cut, device)
+        plan = plan_search(arguments, objective, storage, identity, cut, device)
         for text in plan.warnings():
             warn(PROGRAM, text)
         print(json.dumps(plan.to_json(), indent=2) if arguments.json else plan)
         return 0
 
-    from nas.chosen import write_weights
-    from nas.report import write_search
+    from nas.finishing import finish
     from nas.stopping import telling
     from nas.turns import taking_turns
 
@@ -294,11 +263,8 @@ def command(arguments: argparse.Namespace) -> int:
     trials = f"after the search, whose {len(result.trials)} trials are saved"
     turns = taking_turns(arguments.out / SUMMARY) if arguments.storage else nullcontext()
     with telling(lambda: trials), turns:
-        former = chosen_before(arguments.out)
-        outcome = write_weights(arguments, cut, objective, result, device)
-        paths = [arguments.out / outcome.file, *write_search(arguments.out, result, outcome)]
-        remove_former(arguments.out, former, outcome.file)
-    _print(arguments, result, outcome, paths)
+        done = finish(arguments, cut, objective, result, device)
+    _print(arguments, result, done)
     return 0
 
 
@@ -312,27 +278,55 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run(build_parser(), command, argv)
 
 
-def _print(
-    arguments: argparse.Namespace, result: SearchResult, outcome: Outcome, paths: list[Path]
-) -> None:
+def _print(arguments: argparse.Namespace, result: SearchResult, done: list[Finished]) -> None:
+    written = [str(path) for one in done for path in one.written]
     if arguments.json:
+        from nas.finishing import overview
         from nas.report import to_json
 
-        summary = {k: v for k, v in to_json(result, outcome).items() if k != "trials"}
-        print(json.dumps({**summary, "written": [str(path) for path in paths]}))
+        if len(done) > 1:
+            summary: dict[str, Any] = {"targets": overview(done)}
+        else:
+            whole = to_json(done[0].result, done[0].outcome)
+            summary = {k: v for k, v in whole.items() if k != "trials"}
+        print(json.dumps({**summary, "written": written}))
         return
-    print(
-        f"{result.chosen.architecture}: {outcome.quality:.2f} dB {result.metric} "
-        f"(bicubic {result.bicubic:.2f} dB), within {result.budget_ms:g} ms"
-    )
-    print(
-        f"  ranked by the shared weights in {result.ranked_by}, {result.chosen.quality:.2f} dB\n"
-        f"  cut out of {result.cut_from}, fine-tuned for {outcome.finetune_steps} steps"
-    )
-    for prediction in outcome.predictions:
-        print(f"  {prediction.target}: {prediction}")
+    for one in done:
+        _print_target(one.result, one.outcome)
     print(
         f"  {len(result.trials)} trials, {result.rejected_share:.0%} rejected before evaluation, "
         f"{len(result.feasible)} architectures evaluated"
     )
-    print("\n".join(map(str, paths)))
+    print("\n".join(written))
+
+
+def _print_target(result: SearchResult, outcome: Outcome | None) -> None:
+    target, unit = result.profile.target, result.unit
+    if outcome is None:
+        ends = [
+            f"{trial.latency_ms:.2f} ms with {trial.quality:.2f}{unit}"
+            for trial in (result.front[0], result.front[-1])
+        ]
+        print(
+            f"{target}: a front of {len(result.front)}, {' to '.join(ends)} {result.metric} "
+            f"(bicubic {result.bicubic:.2f}{unit})"
+        )
+        return
+    print(
+        f"{result.chosen.architecture}: {outcome.quality:.2f}{unit} {result.metric} "
+        f"(bicubic {result.bicubic:.2f}{unit}), within {result.budget_ms:g} ms"
+    )
+    print(
+        f"  ranked by the shared weights in {result.ranked_by}, {result.chosen.quality:.2f}{unit}\n"
+        f"  cut out of {result.cut_from}, fine-tuned for {outcome.finetune_steps} steps"
+    )
+    for prediction in outcome.predictions:
+        print(f"  {prediction.target}: {prediction}")
+    if result.measured:
+        ms = result.measured[result.chosen.architecture]
+        print(f"  measured: {ms:.2f} ms, the best of {len(result.measured)} within the budget")
+    for one in outcome.exported:
+        print(
+            f"  {one.file}: {one.latency_ms:.2f} ms, {one.peak_mib:.2f} MiB and "
+            f"{one.parameters:,} parameters, judged from the file"
+        )

@@ -7,7 +7,7 @@ import json
 import random
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +16,14 @@ from mfagan.estimate import StageEstimate, measure_stage
 from mfagan.needs import Needs
 from mfagan.resources import shown_time
 from nas.chosen import finetune_config, finetune_crops
+from nas.evaluating import TrainedWeights
+from nas.pictures import CROP
 from nas.storage import half_line, journal_path, shown_storage
 
 if TYPE_CHECKING:
     import torch
 
     from mfagan.architecture import MfaArchitecture
-    from mfagan.generator import Generator
     from mfagan.stages import Stage
     from nas.objective import Objective
 
@@ -37,6 +38,11 @@ _TRIAL_BYTES, _PARAMETER_BYTES, _TRIAL_FIGURES = 1000, 260, 450
 """Of one trial: in the journal, in it for every parameter, in search.json and trials.csv."""
 _HEADER_BYTES = 10_000
 """Of the weights' header and of the report."""
+_EXPORTS = 2
+"""The weights and their ONNX file."""
+_CHART_BYTES = 30_000
+_PICTURES, _PICTURE_BYTES = 4, 3.0
+"""In the report, and of each pixel of one: a PNG of noise as text is 4, one of sky 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +121,6 @@ class SearchPlan:
 def plan_search(
     arguments: argparse.Namespace,
     objective: Objective,
-    network: Generator,
     storage: str,
     identity: Mapping[str, str],
     cut: Path,
@@ -126,7 +131,6 @@ def plan_search(
     Args:
         arguments: of `mfagan-search`, already checked.
         objective: as the search will use it.
-        network: the supernet that it measures.
         storage: of the study.
         identity: see `nas.study.identity_of`.
         cut: the file that the chosen SubGenerator is cut out of.
@@ -141,18 +145,33 @@ def plan_search(
     space = objective.space
     rng = random.Random(arguments.seed)
     members = [space.sample(rng) for _ in range(SAMPLES)]
-    latencies = {member: objective.judged_ms(member) for member in members}
-    within = [member for member in members if latencies[member] <= objective.budget_ms]
-    slowest = max(within, key=lambda member: latencies[member], default=space.smallest)
-    finetune = _measure_finetune(arguments, objective, cut, slowest, device)
+    within = [member for member in members if objective.fits(member)]
+    first = objective.profile.target
+    slowest = max(within, key=lambda m: objective.budgets.ms(m)[str(first)], default=space.smallest)
+    steps = arguments.finetune_steps
+    finetune = _measure_training(arguments, objective, cut, slowest, steps, device)
+    ends, training = (space.smallest, slowest), list[StageEstimate]()
+    if isinstance(objective.evaluate, TrainedWeights):
+        file, each = objective.evaluate.weights, arguments.candidate_steps
+        measured = (
+            _measure_training(arguments, objective, file, member, each, device) for member in ends
+        )
+        training = [one for one in measured if one is not None]
     # Small networks on few photographs differ by less than two measurements of one.
-    shortest, longest = sorted(_seconds(objective, network, m) for m in (space.smallest, slowest))
+    shortest, longest = sorted(
+        [one.seconds for one in training] or [_seconds(objective, member) for member in ends]
+    )
     trials = max(0, arguments.trials - done)
     parameters = 2 + 2 * sum(space.modules) / len(space.modules)
     per_trial = _TRIAL_BYTES + _PARAMETER_BYTES * parameters + _TRIAL_FIGURES
-    disk = round(arguments.trials * per_trial) + _weights_bytes(slowest)
+    disk = round(arguments.trials * per_trial) + _EXPORTS * _weights_bytes(slowest) + _CHART_BYTES
+    height, width = (min(CROP, n) for n in objective.pairs[0][1].shape[:2])
+    disk += round(_PICTURES * _PICTURE_BYTES * height * width)
+    stages = [*training, *([finetune] if finetune else [])]
+    kept = round(arguments.trials * len(within) / len(members))
+    disk += max((kept * one.disk_bytes for one in training), default=0)
     return SearchPlan(
-        settings=_settings(arguments, storage, identity),
+        settings=_settings(arguments, objective, storage, identity),
         out=arguments.out,
         trials=trials,
         shortest=shortest,
@@ -162,8 +181,8 @@ def plan_search(
         needs=Needs(
             work="the search",
             out=arguments.out,
-            memory_bytes=max(peak_bytes(), finetune.memory_bytes if finetune else 0),
-            device_bytes=finetune.device_bytes if finetune else 0,
+            memory_bytes=max([peak_bytes(), *(one.memory_bytes for one in stages)]),
+            device_bytes=max((one.device_bytes for one in stages), default=0),
             disk_bytes=disk + (finetune.disk_bytes if finetune else 0),
         ),
         note=note,
@@ -171,10 +190,13 @@ def plan_search(
 
 
 def _settings(
-    arguments: argparse.Namespace, storage: str, identity: Mapping[str, str]
+    arguments: argparse.Namespace,
+    objective: Objective,
+    storage: str,
+    identity: Mapping[str, str],
 ) -> dict[str, Any]:
     """Return what the search goes by: its flags, resolved, and what the study is made with."""
-    from nas.sampling import chosen_sampler
+    from nas.study import sampler_of
 
     validation = arguments.validation
     flags = {
@@ -182,7 +204,7 @@ def _settings(
         "data": str(arguments.data),
         "validation": None if validation is None else str(validation),
         "trials": arguments.trials,
-        "sampler": chosen_sampler(arguments.sampler, arguments.trials),
+        "sampler": sampler_of(objective, arguments.sampler, arguments.trials),
         "finetune_steps": arguments.finetune_steps,
         "out": str(arguments.out),
         "storage": shown_storage(storage),
@@ -193,6 +215,8 @@ def _settings(
     typed = {
         "space": json.loads(identity["space"]),
         "budget_ms": arguments.budget_ms,
+        "budget_memory_mib": arguments.budget_memory_mib,
+        "budget_params": arguments.budget_params,
         "risk": arguments.risk,
         "seed": arguments.seed,
     }
@@ -202,6 +226,8 @@ def _settings(
 def _shown(name: str, value: object) -> str:
     if name == "validation" and value is None:
         return "one photograph in ten of data"
+    if value is None:
+        return "none"
     return json.dumps(value) if isinstance(value, dict) else str(value)
 
 
@@ -227,26 +253,24 @@ def _trials_done(storage: str, arguments: argparse.Namespace, identity: Mapping[
     return len(finished(study))
 
 
-def _seconds(objective: Objective, network: Generator, architecture: MfaArchitecture) -> float:
-    """Return the time of one evaluation."""
-    from mfagan.evaluation import mean_psnr_y
-
-    scale = objective.space.scale
-    mean_psnr_y(network, objective.pairs[:1], scale, architecture)  # the first one is slower
+def _seconds(objective: Objective, architecture: MfaArchitecture) -> float:
+    """Return the time of one evaluation by the shared weights."""
+    judge = objective.judge
+    replace(judge, pairs=judge.pairs[:1]).measure(objective.supernet, architecture)  # warms up
     start = time.perf_counter()
-    mean_psnr_y(network, objective.pairs, scale, architecture)
+    judge.measure(objective.supernet, architecture)
     return time.perf_counter() - start
 
 
-def _measure_finetune(
+def _measure_training(
     arguments: argparse.Namespace,
     objective: Objective,
     cut: Path,
     architecture: MfaArchitecture,
+    steps: int,
     device: torch.device,
 ) -> StageEstimate | None:
     """Train the architecture for a few steps, as `mfagan.training.finetune` would."""
-    steps = arguments.finetune_steps
     if not steps:
         return None
     from mfagan.checkpoint import cut_subnet, load_discriminator

@@ -58,11 +58,7 @@ class Latencies:
             risk: above 0, at most 0.5.
         """
         predicted = self.ms(architecture)
-        if risk == 0.5:
-            return predicted
-        normal = NormalDist()
-        share = normal.inv_cdf(1 - risk) / normal.inv_cdf((1 + CONFIDENCE) / 2)
-        return predicted * (self.high_ms(architecture) / predicted) ** share
+        return predicted if risk == 0.5 else exceeded(predicted, self.high_ms(architecture), risk)
 
     def high_ms(self, architecture: MfaArchitecture) -> float:
         """Return the upper end of the 90 % interval, milliseconds."""
@@ -105,6 +101,19 @@ class Latencies:
             unseen=frozenset(unseen_kinds(ops, self.profile)),
             channels=(min(written), max(written)),
         )
+
+
+def exceeded(predicted_ms: float, high_ms: float, risk: float) -> float:
+    """Return milliseconds that a predicted latency exceeds with a chance of `risk`.
+
+    Args:
+        predicted_ms: the prediction.
+        high_ms: upper end of its 90 % interval.
+        risk: above 0, at most 0.5.
+    """
+    normal = NormalDist()
+    share = normal.inv_cdf(1 - risk) / normal.inv_cdf((1 + CONFIDENCE) / 2)
+    return predicted_ms * (high_ms / predicted_ms) ** share
 
 
 def _less(more: _Part, less: _Part) -> _Part:

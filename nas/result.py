@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 from argparse import ArgumentTypeError
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from latency.commandline import image_size
 from latency.profile import Profile, load_profile
 from mfagan.architecture import MfaArchitecture, parse
 from mfagan.space import SearchSpace
+from nas.latencies import Latencies
 
 SCHEMA = 1
 """Version of search.json."""
@@ -27,11 +30,12 @@ class TrialRecord:
     Attributes:
         number: in the study; a failed trial leaves a gap.
         architecture: canonical string.
-        quality: of the shared weights, dB; of a rejected candidate None: it was never evaluated.
-        latency_ms: predicted for the target.
+        quality: by the search's metric; of a rejected candidate None: it was never evaluated.
+        latency_ms: predicted for the target, of several the first.
         reason: why the candidate was rejected; empty when it is feasible.
         repeated: the quality was known from an earlier trial.
         sampler: what suggested it; `warm start` for the members that are tried first.
+        latencies: predicted ms by target, where there are several.
     """
 
     number: int
@@ -41,10 +45,11 @@ class TrialRecord:
     reason: str
     repeated: bool
     sampler: str
+    latencies: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def feasible(self) -> bool:
-        """Whether the candidate is within the budget and the space."""
+        """Whether the candidate was evaluated: within the space, and the budgets that reject."""
         return not self.reason
 
 
@@ -75,20 +80,22 @@ class SearchResult:
         trials: every finished trial, in order.
         profile: of the target; says device, runtime and precision.
         size: LR height and width of the predictions.
-        budget_ms: the largest latency allowed.
+        budget_ms: the largest latency allowed; None for any.
         metric: name of the quality, e.g. `psnr_y_crop4`.
-        bicubic: quality of bicubic interpolation on the same photographs, dB.
+        bicubic: quality of bicubic interpolation on the same photographs.
         space: that was searched.
         seed: of the search.
         identity: what the study was made with, by name (see `nas.study`).
         ranked_by: whose shared weights the trials' quality is that of.
         cut_from: what the chosen SubGenerator is cut out of.
+        risk: chance that a candidate within the budget is slower than it.
+        measured: of the best few, by architecture: ms measured on the target; empty without.
     """
 
     trials: tuple[TrialRecord, ...]
     profile: Profile
     size: tuple[int, int]
-    budget_ms: float
+    budget_ms: float | None
     metric: str
     bicubic: float
     space: SearchSpace
@@ -96,6 +103,8 @@ class SearchResult:
     identity: Mapping[str, str]
     ranked_by: SupernetFile
     cut_from: SupernetFile
+    risk: float = 0.5
+    measured: Mapping[str, float] = field(default_factory=dict)
 
     @cached_property
     def feasible(self) -> tuple[TrialRecord, ...]:
@@ -111,17 +120,53 @@ class SearchResult:
         """Feasible architectures that no other beats in both figures, the fastest first."""
         return tuple(pareto(self.feasible))
 
+    @cached_property
+    def within(self) -> tuple[TrialRecord, ...]:
+        """The architectures that keep the latency budget, the best last; of equals, the fastest."""
+        if self.budget_ms is None:
+            return ()
+        latencies, budget = Latencies(self.profile, self.size), self.budget_ms
+        kept = [
+            trial
+            for trial in self.feasible
+            if latencies.at_risk(parse_member(trial.architecture), self.risk) <= budget
+        ]
+        return tuple(sorted(kept, key=lambda t: (t.quality or 0.0, -t.latency_ms, -t.number)))
+
     @property
     def chosen(self) -> TrialRecord:
-        """The feasible architecture of the best quality; of equals, the fastest."""
-        return self.front[-1]
+        """The architecture of the best quality within the budget; of equals, the fastest.
+
+        Where some were measured on the target, only those within the budget there are meant.
+
+        Raises:
+            ValueError: the search has no budget, or nothing is within it.
+        """
+        allowed = self.within
+        if self.measured and self.budget_ms is not None:
+            allowed = tuple(
+                trial
+                for trial in allowed
+                if self.measured.get(trial.architecture, math.inf) <= self.budget_ms
+            )
+        if not allowed:
+            raise ValueError("a search without a budget chooses nothing")
+        return allowed[-1]
+
+    @property
+    def chooses(self) -> bool:
+        """Whether one architecture is chosen: a search for a front may go without a budget."""
+        return self.budget_ms is not None
+
+    @property
+    def unit(self) -> str:
+        """Unit of the quality with a space before it, or nothing."""
+        return " dB" if re.fullmatch(r"psnr_[a-z]+_crop\d+", self.metric) else ""
 
     @property
     def chosen_architecture(self) -> MfaArchitecture:
         """The architecture of `chosen`."""
-        architecture = parse(self.chosen.architecture)
-        assert isinstance(architecture, MfaArchitecture)
-        return architecture
+        return parse_member(self.chosen.architecture)
 
     @property
     def rejected_share(self) -> float:
@@ -138,6 +183,7 @@ class SearchResult:
             "precision": self.profile.precision,
             "input": f"{height}x{width}",
             "budget_ms": self.budget_ms,
+            "risk": self.risk,
             "metric": self.metric,
             "bicubic": self.bicubic,
             "seed": self.seed,
@@ -148,6 +194,7 @@ class SearchResult:
             "rejected_share": self.rejected_share,
             "distinct_feasible": len(self.feasible),
             "front": [trial.architecture for trial in self.front],
+            "measured_ms": dict(self.measured),
             "trials": [
                 {
                     "number": trial.number,
@@ -158,6 +205,7 @@ class SearchResult:
                     "reason": trial.reason,
                     "repeated": trial.repeated,
                     "sampler": trial.sampler,
+                    **({"latencies_ms": dict(trial.latencies)} if trial.latencies else {}),
                 }
                 for trial in self.trials
             ],
@@ -186,6 +234,7 @@ def read_search(folder: Path) -> SearchResult:
                     reason=trial["reason"],
                     repeated=trial["repeated"],
                     sampler=trial["sampler"],
+                    latencies=trial.get("latencies_ms", {}),
                 )
                 for trial in data["trials"]
             ),
@@ -199,6 +248,8 @@ def read_search(folder: Path) -> SearchResult:
             identity=data["identity"],
             ranked_by=SupernetFile(**data["ranked_by"]),
             cut_from=SupernetFile(**data["cut_from"]),
+            risk=data.get("risk", 0.5),
+            measured=data.get("measured_ms", {}),
         )
     except (KeyError, TypeError, AttributeError, ValueError, ArgumentTypeError) as error:
         reason = (str(error).splitlines() or [""])[0][:120]
@@ -216,7 +267,7 @@ def load_search(file: Path) -> dict[str, Any]:
     try:
         data = json.loads(file.read_bytes())
         schema = data["schema"]
-        former = data["chosen"]["weights"]
+        former = (data["chosen"] or {"weights": ""})["weights"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"'{file}' is not a search's; give another --out") from error
     if type(schema) is int and schema > SCHEMA:
@@ -227,6 +278,13 @@ def load_search(file: Path) -> dict[str, Any]:
     if type(schema) is not int or not isinstance(former, str):
         raise ValueError(f"'{file}' is not a search's; give another --out")
     return dict(data)
+
+
+def parse_member(text: str) -> MfaArchitecture:
+    """Return the architecture of a trial."""
+    architecture = parse(text)
+    assert isinstance(architecture, MfaArchitecture)
+    return architecture
 
 
 def pareto(trials: Iterable[TrialRecord]) -> list[TrialRecord]:

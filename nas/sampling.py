@@ -4,29 +4,49 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 from mfagan.architecture import MfaArchitecture
 from mfagan.space import SearchSpace
 
 if TYPE_CHECKING:
-    from optuna import Trial
+    from optuna import Study, Trial
     from optuna.samplers import BaseSampler
+    from optuna.trial import FrozenTrial
 
-SAMPLERS = ("auto", "tpe", "nsga2", "gp", "random")
+SAMPLERS = ("auto", "gp", "tpe", "nsga2", "nsga3", "random")
 TPE_MOST = 1000
-"""`auto` takes TPE up to so many trials, NSGA-II beyond: TPE's suggestions grow slow."""
+"""`auto` takes TPE up to so many trials, NSGA beyond: TPE's suggestions grow slow."""
+GP_MOST = 300
+"""`auto` takes GP where every candidate is trained, up to so many trials: its suggestions take up
+to a second, and more with every trial."""
 POPULATION = 20
 WARM_STARTS = 5
 """The most members that are tried before the sampler is asked: `--trials` must be at least this."""
 _SPREAD = (0.5, 0.25, 0.75)
 
 
-def chosen_sampler(name: str, trials: int) -> str:
-    """Return the sampler that `auto` means for a number of trials."""
+_WHOLE = ("nsga2", "nsga3", "gp")
+"""Samplers that learn nothing of a parameter that some trials lack."""
+
+
+def chosen_sampler(name: str, trials: int, *, trained: bool = False, values: int = 1) -> str:
+    """Return the sampler that `auto` means.
+
+    Args:
+        name: one of `SAMPLERS`.
+        trials: of the search.
+        trained: every candidate is trained, so that a suggestion may take a second.
+        values: that each trial is told; NSGA-III is for more than two.
+    """
     if name != "auto":
         return name
-    return "tpe" if trials <= TPE_MOST else "nsga2"
+    if trained and trials <= GP_MOST:
+        return "gp"
+    if trials <= TPE_MOST:
+        return "tpe"
+    return "nsga2" if values <= 2 else "nsga3"
 
 
 def make_sampler(name: str, seed: int, position: int) -> BaseSampler:
@@ -41,7 +61,13 @@ def make_sampler(name: str, seed: int, position: int) -> BaseSampler:
         position: trials before this one.
     """
     from optuna.exceptions import ExperimentalWarning
-    from optuna.samplers import GPSampler, NSGAIISampler, RandomSampler, TPESampler
+    from optuna.samplers import (
+        GPSampler,
+        NSGAIIISampler,
+        NSGAIISampler,
+        RandomSampler,
+        TPESampler,
+    )
 
     own = int.from_bytes(hashlib.sha256(f"{seed}/{position}".encode()).digest()[:4], "big")
     if name == "tpe":
@@ -49,24 +75,47 @@ def make_sampler(name: str, seed: int, position: int) -> BaseSampler:
             # `group` learns the parameters of the later modules from the trials that have them.
             warnings.simplefilter("ignore", ExperimentalWarning)
             return TPESampler(multivariate=True, group=True, seed=own)
-    if name == "nsga2":
-        return NSGAIISampler(population_size=POPULATION, seed=own)
+    if name in ("nsga2", "nsga3"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            kind = NSGAIISampler if name == "nsga2" else NSGAIIISampler
+            return _knowing(kind)(population_size=POPULATION, seed=own)
     if name == "gp":
         return GPSampler(seed=own)
     assert name == "random", name
     return RandomSampler(seed=own)
 
 
+@lru_cache
+def _knowing(kind: type[BaseSampler]) -> Any:
+    """Return a kind of sampler that does not look for the parameters that all trials share.
+
+    A sampler that lives for one trial would compare every trial with every other each time.
+    """
+    from optuna.trial import TrialState
+
+    class Knowing(kind):  # type: ignore[misc, valid-type]
+        def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, Any]:
+            done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+            most = max(done, key=lambda one: len(one.params), default=None)
+            if most is None or any(len(one.params) < len(most.params) for one in done):
+                found: dict[str, Any] = super().infer_relative_search_space(study, trial)
+                return found
+            return {name: most.distributions[name] for name in sorted(most.distributions)}
+
+    return Knowing
+
+
 def suggest(trial: Trial, space: SearchSpace, sampler: str) -> MfaArchitecture:
     """Return the combination that a trial suggests; it may miss the reductions.
 
     Parameters are asked for as they are defined: `convolutions_i` and `branch_i` only for the
-    modules there are. NSGA-II and GP learn nothing of a parameter that some trials lack, so they
-    are asked for those of all modules, and the last ones go unused.
+    modules there are. NSGA and GP learn nothing of a parameter that some trials lack, so they are
+    asked for those of all modules, and the last ones go unused.
     """
     width = _choose(trial, "width", space.widths)
     modules = _choose(trial, "modules", space.modules)
-    asked = space.modules[-1] if sampler in ("nsga2", "gp") else modules
+    asked = space.modules[-1] if sampler in _WHOLE else modules
     convolutions, branches = [], []
     for i in range(asked):
         convolutions.append(_choose(trial, f"convolutions_{i}", space.convolutions))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from latency.files import LEFTOVER
+from nas.evaluating import CANDIDATES
 from nas.result import SUMMARY, load_search
 from nas.storage import journal_path
 from nas.turns import LOCK_SUFFIX
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from latency.target import Target
 
 JOURNAL_FILE = "study.journal"
+CACHE_FILE = "qualities.jsonl"
 _SUFFIX = ".safetensors"
 _WEIGHTS = re.compile(rf".+_\d+\.\d\dms_-?\d+\.\d\ddB_mfa_.+{re.escape(_SUFFIX)}")
 """Names that `weights_name` gives."""
@@ -39,9 +41,10 @@ def check_out(out: Path, storage: str | None) -> None:
     # A search that shares a study leaves neither when it is killed, but perhaps its fine-tuning,
     # and the study itself when that was put here.
     shared = journal_path(storage or "")
-    own = (LEFTOVER, f"{SUMMARY}{LOCK_SUFFIX}", *([shared.name] if shared else []))
-    others = [path for path in out.iterdir() if not path.name.startswith(own)]
-    if others and not any(out.glob("finetune/*/config.toml")):
+    own = (LEFTOVER, CACHE_FILE, f"{SUMMARY}{LOCK_SUFFIX}", *([shared.name] if shared else []))
+    others = [path for path in out.iterdir() if not path.name.startswith(own) and not _made(path)]
+    trained = (*out.glob("finetune/*/config.toml"), *out.glob(f"{CANDIDATES}/*/config.toml"))
+    if others and not trained:
         raise ValueError(
             f"'{out}' is not empty and holds no search (neither {JOURNAL_FILE} nor {SUMMARY}); "
             "give another --out"
@@ -90,7 +93,8 @@ def remove_leftovers(out: Path) -> None:
 def chosen_before(out: Path) -> str | None:
     """Return the name of the weights that `search.json` tells of, or None without one."""
     summary = out / SUMMARY
-    return load_search(summary)["chosen"]["weights"] if summary.is_file() else None
+    chosen = load_search(summary)["chosen"] if summary.is_file() else None
+    return chosen["weights"] if chosen else None
 
 
 def trials_before(out: Path) -> int:
@@ -116,6 +120,11 @@ def remove_former(out: Path, former: str | None, kept: str) -> None:
     for name in names - {kept}:
         if (out / name).is_file():
             (out / name).unlink(missing_ok=True)
+
+
+def _made(path: Path) -> bool:
+    """Tell whether something is the weights of a search, or what was exported of them."""
+    return bool(_WEIGHTS.fullmatch(path.name)) or (path / "export.json").is_file()
 
 
 def _shown(value: object) -> str:

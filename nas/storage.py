@@ -87,7 +87,11 @@ def grpc_address(text: str) -> tuple[str, int]:
 
 
 def open_storage(
-    text: str, *, stale_after: float | None = None, retry: Retry | None = None
+    text: str,
+    *,
+    stale_after: float | None = None,
+    retry: Retry | None = None,
+    alone: bool = False,
 ) -> BaseStorage:
     """Return the storage that `journal:PATH`, a database's URL or `grpc://HOST:PORT` names.
 
@@ -96,6 +100,7 @@ def open_storage(
         stale_after: seconds without a heartbeat after which a trial in a database counts as dead;
             None: no heartbeat.
         retry: what is done about such a trial.
+        alone: this process holds the journal (see `only_searcher`).
 
     Raises:
         ValueError: it names none, its journal is damaged, or the database's driver, whose package
@@ -113,7 +118,7 @@ def open_storage(
     if path is None:
         return open_database(text, stale_after, retry)
     path.parent.mkdir(parents=True, exist_ok=True)
-    backend = Journal(path)
+    backend = Journal(path, alone=alone)
     try:
         return optuna.storages.JournalStorage(backend)
     except (OSError, FailureError):

@@ -11,16 +11,16 @@ import hashlib
 import json
 import secrets
 import time
+import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from latency.commandline import FailureError
 from latency.progress import Progress
 from mfagan.architecture import MfaArchitecture
 from mfagan.space import SearchSpace
 from nas.objective import Objective, Score, pairs_digest
-from nas.result import SearchResult, SupernetFile, TrialRecord
+from nas.result import SearchResult, SupernetFile, TrialRecord, parse_member
 from nas.sampling import chosen_sampler, make_sampler, parameters_of, suggest, warm_starts
 from nas.search_folder import identity_differences
 from nas.stopping import telling
@@ -59,37 +59,32 @@ def identity_of(
     objective: Objective, ranked_by: SupernetFile, cut_from: SupernetFile, seed: int
 ) -> dict[str, str]:
     """Return everything that must be the same when a study goes on, by name."""
-    profile = json.dumps(asdict(objective.profile), sort_keys=True)
+    budgets = objective.budgets
+    profiles = [json.dumps(asdict(phone.profile), sort_keys=True) for phone in budgets.phones]
     height, width = objective.size
     return {
         "ranked_by": ranked_by.sha256,
         "cut_from": cut_from.sha256,
+        "scale": f"{objective.space.scale}",
         "space": objective.space.to_json(),
         "data": pairs_digest(objective.pairs),
-        "target": str(objective.profile.target),
-        "profile": hashlib.sha256(profile.encode()).hexdigest(),
+        "target": ",".join(phone.name for phone in budgets.phones),
+        "profile": hashlib.sha256("\n".join(profiles).encode()).hexdigest(),
         "input": f"{height}x{width}",
-        "budget_ms": f"{objective.budget_ms!r}",
-        "risk": f"{objective.risk!r}",
+        "searched": "front" if objective.pareto else "best",
+        "budget_ms": ",".join(_budget(phone.budget_ms) for phone in budgets.phones),
+        "budget_memory_mib": _budget(budgets.limits.memory_mib),
+        "budget_params": _budget(budgets.limits.parameters),
+        "risk": f"{budgets.risk!r}",
+        "quality": str(objective.quality),
+        "evaluate": objective.evaluated,
+        "precision": objective.precision,
         "seed": f"{seed}",
     }
 
 
-def check_budget(objective: Objective) -> None:
-    """Check that the fastest member of the space is within the budget.
-
-    Every law of latency rises with every op, so the shortest is the fastest; with the law of
-    single ops a width that fills the runtime's blocks may be faster than a narrower one.
-
-    Raises:
-        FailureError: nothing in the space can be.
-    """
-    space = objective.space
-    shortest = [replace(space.smallest, width=width) for width in space.widths]
-    fastest = min(shortest, key=objective.judged_ms)
-    latency = objective.judged_ms(fastest)
-    if latency > objective.budget_ms:
-        raise _no_candidate(objective, str(fastest), latency)
+def _budget(value: float | None) -> str:
+    return "none" if value is None else f"{value!r}"
 
 
 def search(
@@ -133,21 +128,21 @@ def search(
     """
     import optuna
 
-    check_budget(objective)
+    objective.budgets.check(objective.space)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     identity = identity_of(objective, ranked_by, cut_from, seed)
-    method = chosen_sampler(sampler, trials)
+    method = sampler_of(objective, sampler, trials)
     with contextlib.ExitStack() as stack:
         if not shared:
             stack.enter_context(only_searcher(storage))
         wanted = _wanted(objective.space, enqueue)
         if shared:
             study, worker = _join_study(
-                storage, name, identity, wanted[:trials], stale_after, recover=recover
+                storage, name, identity, objective, wanted[:trials], stale_after, recover=recover
             )
             stack.enter_context(worker.at_work())
         else:
-            study, worker = _open_study(storage, name, identity), None
+            study, worker = _open_study(storage, name, identity, objective), None
             _forget_running(study)
         told = study.get_trials(deepcopy=False)
         records = finished(study, told)
@@ -169,13 +164,13 @@ def search(
                         _remember(objective, record)
                 progress.update(_note(records), min(len(records), trials) - progress.done)
     if not any(record.feasible for record in records):
-        nearest = min(records, key=lambda record: record.latency_ms)
-        raise _no_candidate(objective, nearest.architecture, nearest.latency_ms)
+        tried = [parse_member(record.architecture) for record in records]
+        raise objective.budgets.nothing_fits(objective.budgets.phones[0], tried)
     return SearchResult(
         trials=tuple(records),
         profile=objective.profile,
         size=objective.size,
-        budget_ms=objective.budget_ms,
+        budget_ms=objective.budgets.phones[0].budget_ms,
         metric=objective.metric,
         bicubic=objective.bicubic,
         space=objective.space,
@@ -183,28 +178,48 @@ def search(
         identity=identity,
         ranked_by=ranked_by,
         cut_from=cut_from,
+        risk=objective.budgets.risk,
     )
 
 
-def _open_study(storage: str, name: str, identity: Mapping[str, str]) -> Study:
+def sampler_of(objective: Objective, sampler: str, trials: int) -> str:
+    """Return the sampler of a search; see `nas.sampling.chosen_sampler`."""
+    values = len(objective.directions)
+    return chosen_sampler(sampler, trials, trained=objective.trained, values=values)
+
+
+def _open_study(
+    storage: str, name: str, identity: Mapping[str, str], objective: Objective
+) -> Study:
     """Open or make the study of one process; refuse one that was made with something else."""
     import optuna
 
-    opened = open_storage(storage)
+    opened = open_storage(storage, alone=True)
     check_name(opened, storage, name)
     study = optuna.create_study(
-        storage=opened, study_name=name, direction="maximize", load_if_exists=True
+        storage=opened, study_name=name, directions=objective.directions, load_if_exists=True
     )
     if study.user_attrs.get(_IDENTITY) is None and not study.get_trials(deepcopy=False):
+        _name_values(study, objective)
         study.set_user_attr(_IDENTITY, dict(identity))
     check_study(study, storage, identity)
     return study
+
+
+def _name_values(study: Study, objective: Objective) -> None:
+    """Name what a study's trials are told, for optuna-dashboard."""
+    from optuna.exceptions import ExperimentalWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        study.set_metric_names(objective.value_names)
 
 
 def _join_study(
     storage: str,
     name: str,
     identity: Mapping[str, str],
+    objective: Objective,
     wanted: Wanted,
     stale_after: float,
     *,
@@ -222,7 +237,9 @@ def _join_study(
         mend_journal(path)
     opened = open_storage(storage, stale_after=stale_after, retry=retry)
     try:
-        study = optuna.create_study(storage=opened, study_name=name, direction="maximize")
+        study = optuna.create_study(
+            storage=opened, study_name=name, directions=objective.directions
+        )
         made = True
     except optuna.exceptions.DuplicatedStudyError:
         study = optuna.load_study(storage=opened, study_name=name)
@@ -230,6 +247,7 @@ def _join_study(
     if made:
         for parameters, reason in _missing(study.get_trials(deepcopy=False), wanted):
             study.enqueue_trial(parameters, user_attrs={reason: True})
+        _name_values(study, objective)
         study.set_user_attr(_IDENTITY, dict(identity))
     check_study(study, storage, identity)
     return study, Worker(study, opened, storage, stale_after=stale_after, recover=recover)
@@ -387,8 +405,10 @@ def _tell(study: Study, trial: Trial, score: Score, repeated: bool, method: str)
         "repeated": repeated,
         "sampler": next((r for r in (WARM_START, ENQUEUED) if r in trial.user_attrs), method),
     }
+    if len(score.latencies) > 1:
+        record["latencies"] = dict(score.latencies)
     trial.set_user_attr(_RECORD, record)
-    study.tell(trial, score.quality, skip_if_finished=True)
+    study.tell(trial, score.values, skip_if_finished=True)
 
 
 def finished(study: Study, told: list[FrozenTrial] | None = None) -> list[TrialRecord]:
@@ -429,7 +449,7 @@ def _note(records: list[TrialRecord]) -> str:
     )
     if best is None:
         return "nothing within the budget yet"
-    return f"best {best.quality:.2f} dB at {best.latency_ms:.2f} ms"
+    return f"best {best.quality:.4g} at {best.latency_ms:.2f} ms"
 
 
 def _progress_of(records: list[TrialRecord], trials: int, storage: str, name: str) -> str:
@@ -437,17 +457,3 @@ def _progress_of(records: list[TrialRecord], trials: int, storage: str, name: st
     place = journal_path(storage) or f"study {name}"
     saved = f", which are saved in '{place}'" if records else ""
     return f"after {len(records)} of {trials} trials{saved}"
-
-
-def _no_candidate(objective: Objective, architecture: str, latency: float) -> FailureError:
-    return FailureError(
-        f"no candidate is within {objective.budget_ms:g} ms on {objective.profile.target} at "
-        f"{objective.size[0]}x{objective.size[1]}; the nearest is {architecture} with "
-        f"{latency:.2f} ms: --budget-ms {_rounded_up(latency):g} would do"
-    )
-
-
-def _rounded_up(latency: float) -> float:
-    """Return a budget with two decimals that holds a latency."""
-    hundredths = int(latency * 100)
-    return (hundredths + 1) / 100

@@ -54,7 +54,7 @@ def load_supernet(file: Path) -> tuple[Generator, About]:
     return network, about
 
 
-def check_companions(weights: Path, about: About) -> None:
+def check_companions(weights: Path, about: About, flag: str = "--finetune-steps") -> None:
     """Check before the search what fine-tuning will want after it.
 
     Raises:
@@ -68,6 +68,6 @@ def check_companions(weights: Path, about: About) -> None:
         *others, last = missing
         names = f"{', '.join(others)} and {last}" if others else last
         raise ValueError(
-            f"--finetune-steps needs {names} beside '{weights}'; give the whole "
-            "run folder, or leave --finetune-steps out"
+            f"{flag} needs {names} beside '{weights}'; give the whole run folder, or leave "
+            f"{flag} out"
         )

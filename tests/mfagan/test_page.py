@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mfagan.images import opencv
-from mfagan.page import _Axis, chart, comparison, data_uri, heading, page, table
+from mfagan.page import Axis, chart, comparison, data_uri, heading, page, table
 
 
 def svg_of(figure):
@@ -22,7 +22,7 @@ def test_text_is_escaped():
 
 @pytest.mark.parametrize("values", [[0, 1], [3], [0], [-5, 7.3], [1e-9, 2e-9], [28.95, 28.98]])
 def test_an_axis_covers_its_values_with_few_round_ticks(values):
-    axis = _Axis(values)
+    axis = Axis(values)
     assert all(0 <= axis.share(value) <= 1 for value in values)
     assert 2 <= len(axis.ticks()) <= 8
     assert axis.ticks()[0] == pytest.approx(axis.low)

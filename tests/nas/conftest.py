@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from mfagan.config_layers import resolve, to_values
 from mfagan.generator import Generator
 from mfagan.images import write_image
 from mfagan.space import SearchSpace
+from nas.budgets import Budgets, Limits, Phone
 from nas.objective import Objective, load_pairs
 from nas.result import SupernetFile
 
@@ -84,6 +86,33 @@ def make_objective(supernet_file, photos, profile):
         network, _ = load_network(supernet_file)
         assert isinstance(network, Generator)
         pairs = load_pairs(photos, None, 4) if pairs is None else pairs
-        return Objective(network, pairs, profile=profile, size=size, budget_ms=budget_ms, **options)
+        asked = {"phones": [Phone(profile=profile, budget_ms=budget_ms)], "limits": Limits()}
+        own = [name for name in ("phones", "limits", "risk") if name in options]
+        asked |= {name: options.pop(name) for name in own}
+        return Objective(network, pairs, budgets=Budgets(size=size, **asked), **options)
 
     return make
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_export_of_equal_weights():
+    """Let torch export equal networks once: of the tests' many searches most choose the same."""
+    import export.pipeline
+
+    made: dict[str, bytes] = {}
+    export_ = export.pipeline.to_onnx
+
+    def remembered(network, *, size=None, opset):
+        import onnx
+
+        digest = hashlib.sha256(f"{network.architecture} {size} {opset}".encode())
+        for name, tensor in network.state_dict().items():
+            digest.update(name.encode() + tensor.numpy().tobytes())
+        key = digest.hexdigest()
+        if key not in made:
+            made[key] = export_(network, size=size, opset=opset).SerializeToString()
+        return onnx.load_from_string(made[key])
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(export.pipeline, "to_onnx", remembered)
+        yield

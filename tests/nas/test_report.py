@@ -10,8 +10,8 @@ from latency.profile import load_profile
 from mfagan.architecture import ESRGAN, op_list
 from mfagan.config_file import read_toml
 from mfagan.config_layers import resolve
+from nas.chosen import Outcome
 from nas.report import (
-    Outcome,
     costs_table,
     front_chart,
     front_table,
@@ -37,7 +37,11 @@ def found(make_objective, supernet_files, folder):
     )  # fmt: skip
     predictions = predictions_of(result.chosen_architecture, result.profile, result.size)
     outcome = Outcome(
-        file="some.safetensors", quality=23.456, finetune_steps=7, predictions=predictions
+        file="some.safetensors",
+        quality=23.456,
+        psnr_y=23.456,
+        finetune_steps=7,
+        predictions=predictions,
     )
     return result, outcome
 

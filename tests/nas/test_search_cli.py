@@ -61,7 +61,8 @@ def test_search_and_fine_tuning_end_within_the_budget(supernet_file, photos, tmp
         assert not torch.equal(network(x), load_network(supernet_file)[0](x, network.architecture))
     written = [line for line in printed if line.startswith(str(out))]
     assert {line.rsplit("/", 1)[1] for line in written} == {
-        name, "report.html", "best.toml", "pareto.csv", "trials.csv", "search.json",
+        name, f"{architecture}_fp32.onnx", "report.html", "pareto.png", "best.toml", "pareto.csv",
+        "trials.csv", "search.json",
     }  # fmt: skip
     data = json.loads((out / "search.json").read_text())
     assert data["chosen"]["weights"] == name
@@ -84,7 +85,7 @@ def test_the_same_command_again_changes_nothing_and_more_trials_go_on(
     assert len(more["trials"]) == 16
     summary = json.loads(captured.out.splitlines()[-1])
     assert summary["chosen"]["weights"] == find_weights(out) == more["chosen"]["weights"]
-    assert len(summary["written"]) == 6
+    assert len(summary["written"]) == 8
 
 
 def test_a_former_choice_is_replaced(supernet_file, photos, tmp_path):
@@ -196,7 +197,8 @@ def test_a_shared_study_goes_on_in_its_own_folder(supernet_file, photos, tmp_pat
         if path.is_file() and path.name != "shared.journal":
             path.unlink()
     assert main(words) == 0
-    shutil.rmtree(out / "finetune")
+    for folder in ("finetune", "onnx"):
+        shutil.rmtree(out / folder)
     (out / "search.json").unlink()
     for path in out.iterdir():
         if path.name != "shared.journal":

@@ -81,7 +81,7 @@ def test_constraints_and_values_reach_optuna(make_objective, tmp_path):
 def test_rejected_candidates_are_not_run_and_repeated_ones_not_again(make_objective, tmp_path):
     objective = make_objective()
     runs: list[str] = []
-    objective._supernet.register_forward_pre_hook(lambda _, inputs: runs.append(str(inputs[1])))
+    objective.supernet.register_forward_pre_hook(lambda _, inputs: runs.append(str(inputs[1])))
     result = run(objective, tmp_path, trials=24)
     assert sorted(runs) == sorted(t.architecture for t in result.feasible)  # one photograph
     repeated = [t for t in result.trials if t.feasible and t.repeated]
@@ -147,7 +147,7 @@ def enumerate_feasible(objective) -> dict[str, tuple[float, float]]:
             for s in product(space.branches, repeat=modules):
                 member = MfaArchitecture(scale=4, width=width, convolutions=c, branches=s)
                 score = objective.score(member)
-                if score.latency_ms <= objective.budget_ms:
+                if score.latency_ms <= objective.budgets.phones[0].budget_ms:
                     known[str(member)] = (score.latency_ms, score.quality)
     return known
 
