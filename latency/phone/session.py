@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import math
 import tempfile
 import warnings
 from collections.abc import Iterable, Iterator
@@ -21,6 +19,7 @@ from latency.phone.adb import Device, quote
 from latency.phone.facts import Facts
 from latency.phone.model import PhoneModel
 from latency.phone.provider import Provider
+from latency.phone.result import read_result
 from latency.phone.runtime import LIBRARY, Runtime
 from latency.phone.state import (
     SCRIPT,
@@ -119,7 +118,7 @@ class Session:
         before, _, rest = said.partition(f"{_MARK}\n")
         out, _, rest = rest.rpartition(f"\n{_MARK} ")
         code, _, after = rest.partition("\n")
-        result = _result(out, code.strip(), where, runs, limit_s)
+        result = read_result(out, code.strip(), where, runs, limit_s)
         self._compare(model, provider, result)
         return self._measurement(
             model, provider, result, State.parse(before), State.parse(after), threads, warmup
@@ -215,41 +214,6 @@ class Session:
             raise FailureError(f"the device '{self.device.serial}' keeps no file: {reason}")
         lines = [line.split(maxsplit=1) for line in answer.out.splitlines()]
         return {words[1]: words[0] for words in lines if len(words) == 2}
-
-
-def _result(out: str, code: str, where: str, runs: int, limit_s: int) -> dict[str, Any]:
-    """Return what the program on the phone printed, checked, or raise its error."""
-    lines = [line for line in out.splitlines() if line.startswith("{")]
-    try:
-        result = json.loads(lines[-1]) if lines else None
-    except (json.JSONDecodeError, RecursionError):
-        result = None
-    if isinstance(result, dict) and "error" in result:
-        if result["error"] == "time limit":
-            raise FailureError(
-                f"{where} did not end within {limit_s} s and was ended on the phone; give fewer "
-                "--runs or a higher --limit"
-            )
-        reason = result.get("reason") or result["error"]
-        raise FailureError(f"{where} does not run: {shown(' '.join(str(reason).split()), 300)}")
-    if code != "0" or not isinstance(result, dict) or not _is_whole(result, runs):
-        raise FailureError(f"{where} ended on the phone without a result (status {code or '?'})")
-    return result
-
-
-def _is_whole(result: dict[str, Any], runs: int) -> bool:
-    times, layers = result.get("times_ms"), result.get("layers", {})
-    return (
-        isinstance(times, list)
-        and len(times) == runs
-        and all(type(time) in (int, float) and 0 < time < math.inf for time in times)
-        and type(result.get("load_ms")) in (int, float)
-        and type(result.get("peak_bytes")) is int
-        and type(result.get("runtime_version")) is str
-        and "output_mean" in result
-        and isinstance(layers, dict)
-        and all(type(count) is int for count in layers.values())
-    )
 
 
 @contextlib.contextmanager

@@ -53,7 +53,8 @@ public final class OrtEngine implements Engine {
     /** Returns an error whose sentence ends with ONNX Runtime's own last words. */
     static NetworkException failed(String what, OrtException error) {
         String said = String.valueOf(error.getMessage());
-        String why = said.substring(said.lastIndexOf(" : ") + 1).trim().replace('\n', ' ');
+        int colon = said.lastIndexOf(" : ");
+        String why = said.substring(colon < 0 ? 0 : colon + 3).trim().replace('\n', ' ');
         return new NetworkException(what + ": " + why, error);
     }
 
@@ -61,7 +62,8 @@ public final class OrtEngine implements Engine {
         return OrtEnvironment.getEnvironment(OrtLoggingLevel.ORT_LOGGING_LEVEL_FATAL, "mfagan");
     }
 
-    private OrtSession.SessionOptions options(Settings settings) throws OrtException {
+    private OrtSession.SessionOptions options(Settings settings)
+            throws OrtException, NetworkException {
         OrtSession.SessionOptions options = new OrtSession.SessionOptions();
         try {
             // XNNPACK has threads of its own; ONNX Runtime's would only spin beside them.
@@ -84,7 +86,7 @@ public final class OrtEngine implements Engine {
         } catch (OrtException error) {
             options.close();
             throw error;
-        } catch (RuntimeException error) {
+        } catch (NetworkException error) {
             options.close();
             throw error;
         }
@@ -92,7 +94,7 @@ public final class OrtEngine implements Engine {
 
     /** QNN is a library of its own that is registered, or built in. */
     private synchronized void addQnn(OrtSession.SessionOptions options, Map<String, String> given)
-            throws OrtException {
+            throws OrtException, NetworkException {
         File plugin = plugin();
         if (plugin == null) {
             options.addQnn(given);
@@ -109,7 +111,7 @@ public final class OrtEngine implements Engine {
             }
         }
         if (found.isEmpty()) {
-            throw new OrtException("QNN finds no device on this phone");
+            throw new NetworkException("QNN finds no device on this phone");
         }
         options.addExecutionProvider(found, given);
     }
@@ -131,11 +133,13 @@ public final class OrtEngine implements Engine {
         return options;
     }
 
-    private static EnumSet<NNAPIFlags> flags(Map<String, String> options) throws OrtException {
+    private static EnumSet<NNAPIFlags> flags(Map<String, String> options)
+            throws NetworkException {
         EnumSet<NNAPIFlags> found = EnumSet.noneOf(NNAPIFlags.class);
         String text = options.containsKey("flags") ? options.get("flags") : "0";
-        if (options.size() > (options.containsKey("flags") ? 1 : 0) || !text.matches("[0-9]{1,4}")) {
-            throw new OrtException("NNAPI's only option is flags=N");
+        int known = options.containsKey("flags") ? 1 : 0;
+        if (options.size() > known || !text.matches("[0-9]{1,4}")) {
+            throw new NetworkException("NNAPI's only option is flags=N");
         }
         for (NNAPIFlags flag : NNAPIFlags.values()) {
             if ((Integer.parseInt(text) & flag.getValue()) != 0) {

@@ -40,8 +40,8 @@ final class OrtNetwork implements Network {
     public Output run(ByteBuffer data, long[] shape, Kind kind) throws NetworkException {
         data.rewind();
         try {
-            OnnxTensor tensor =
-                    OnnxTensor.createTensor(environment, data, shape, OnnxJavaType.valueOf(kind.name()));
+            OnnxJavaType type = OnnxJavaType.valueOf(kind.name());
+            OnnxTensor tensor = OnnxTensor.createTensor(environment, data, shape, type);
             try {
                 OrtSession.Result result = session.run(Collections.singletonMap(input, tensor));
                 try {

@@ -27,6 +27,7 @@ public final class OnnxMetadata {
     private static final Charset UTF_8 = Charset.forName("UTF-8");
 
     private final InputStream file;
+    private final byte[] skipped = new byte[1 << 16];
 
     private OnnxMetadata(InputStream file) {
         this.file = file;
@@ -137,13 +138,10 @@ public final class OnnxMetadata {
         if (length < 0) {
             throw damaged("it is another kind of file, or damaged");
         }
-        while (length > 0) {
-            long some = file.skip(length);
-            if (some <= 0) { // a stream may skip nothing before its end; reading tells
-                if (file.read() < 0) {
-                    throw damaged("it ends too early");
-                }
-                some = 1;
+        while (length > 0) { // skip() of a file goes behind its end without a word
+            int some = file.read(skipped, 0, (int) Math.min(length, skipped.length));
+            if (some < 0) {
+                throw damaged("it ends too early");
             }
             length -= some;
         }
