@@ -86,11 +86,13 @@ def _check_classes(apk: Path, *, runtime: bool) -> None:
     foreign = {n for n in classes if not n.startswith((_OWN, _RUNTIME, "Lcom/qualcomm/"))}
     if foreign:
         raise FailureError(f"the APK has classes of others: {sorted(foreign)[0]}")
-    if "invoke-custom" in dump:
-        raise FailureError(
-            "a class uses lambdas, which Debian's dx cannot translate for phones; build the APK "
-            "with Gradle"
-        )
+    for section in dump.split("\nClass #")[1:]:
+        if "invoke-custom" in section:
+            found = re.search(r"Class descriptor\s*: '(L[^']+;)'", section)
+            raise FailureError(
+                f"{found[1] if found else 'a class'} uses lambdas, which Debian's dx cannot "
+                "translate for phones; build the APK with Gradle"
+            )
 
 
 def _said(*words: str) -> str:
