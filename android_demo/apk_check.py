@@ -61,7 +61,10 @@ def check_library(name: str, data: bytes) -> None:
     """
     try:
         magic, bits, order = struct.unpack_from("<4sBB", data)
-        machine, offset = struct.unpack_from("<H", data, 18)[0], struct.unpack_from("<Q", data, 32)[0]
+        machine, offset = (
+            struct.unpack_from("<H", data, 18)[0],
+            struct.unpack_from("<Q", data, 32)[0],
+        )
         size, count = struct.unpack_from("<HH", data, 54)
         headers = [struct.unpack_from("<I4xQQ24xQ", data, offset + k * size) for k in range(count)]
     except struct.error as error:

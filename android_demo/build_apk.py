@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--aar", type=Path, action="append", default=[],
                         help="onnxruntime-android's AAR, and again for QNN's")  # fmt: skip
     parser.add_argument("--model", type=Path, action="append", default=[],
-                        help="an .onnx file to bundle; the shipped ones where none is given")  # fmt: skip
+                        help="an .onnx file to bundle; else the shipped ones")  # fmt: skip
     parser.add_argument("--release", action="store_true",
                         help="no benchmark by intent, and no debugger")  # fmt: skip
     parser.add_argument("--tools", type=Path, default=TOOLS,
@@ -248,7 +248,9 @@ def compile_java(work: Path, packed: Sequence[Path], android: Path, *, debug: bo
         classes = [str(work / "stubs")]
     folders = [HERE / "core/src/main", HERE / "app/src/main", work / "gen"]
     folders += [HERE / "app/src/debug"] if debug else []
-    _javac(work / "app", (path for one in folders for path in one.rglob("*.java")), android, classes)
+    _javac(
+        work / "app", (path for one in folders for path in one.rglob("*.java")), android, classes
+    )
 
 
 def _javac(out: Path, sources: Iterable[Path], android: Path, classes: Sequence[str]) -> None:

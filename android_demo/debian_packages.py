@@ -44,8 +44,8 @@ def mirror() -> str:
 def unpack(folder: Path, suite: str, packages: list[str], *, alone: bool = False) -> None:
     """Unpack packages into a folder, with what they depend on unless it is alone."""
     state = (folder.parent / f"apt-{suite}").absolute()
-    for name in ("etc/apt/apt.conf.d", "etc/apt/preferences.d", "var/lib/apt/lists/partial", "var/cache/apt/archives/partial",
-                 "var/lib/dpkg"):  # fmt: skip
+    for name in ("etc/apt/apt.conf.d", "etc/apt/preferences.d", "var/lib/apt/lists/partial",
+                 "var/cache/apt/archives/partial", "var/lib/dpkg"):  # fmt: skip
         (state / name).mkdir(parents=True, exist_ok=True)
     (state / "var/lib/dpkg/status").touch()
     source = f"deb [signed-by={_KEYS} arch=amd64,arm64] {mirror()} {suite} main\n"

@@ -175,7 +175,9 @@ def test_one_key_signs_every_build(apk, tools, models):
     assert build_apk.main(words) == 0
     assert apk.with_name("debug.p12").read_bytes() == key
     certificates = {
-        re.search("SHA-256 digest: (.*)", run(["apksigner", "verify", "--print-certs", str(one)]))[1]
+        re.search("SHA-256 digest: (.*)", run(["apksigner", "verify", "--print-certs", str(one)]))[
+            1
+        ]
         for one in (apk, again)
     }
     assert len(certificates) == 1
@@ -244,7 +246,9 @@ def test_libraries_that_phones_cannot_load_are_refused(tools, models, runtime_cl
 
 def misused(capsys, *words):
     status = build_apk.main([str(word) for word in words])
-    (line,) = [one for one in capsys.readouterr().err.splitlines() if one.startswith("build_apk.py")]
+    (line,) = [
+        one for one in capsys.readouterr().err.splitlines() if one.startswith("build_apk.py")
+    ]
     return status, line
 
 

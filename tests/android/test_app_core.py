@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import random
+import re
 
 import numpy as np
 import onnx
@@ -17,6 +18,7 @@ from mfagan.model_tensors import from_output, to_input
 from mfagan.tiling import fixed_tiles, tiles
 
 pytestmark = pytest.mark.debian
+NO_END = re.compile("truncated|broken")
 NETWORKS = ("mfa_x4_w48_c4-4-4-4_s0-0-0-0", "mfa_x4_w24_c4-3_s0-0", "mfa_x2_w8_c1_s2",
             "mfa_x4_w32_c3-3-2-4_s0-1-1-0", "mfa_x3_w1_c9_s1", "mfa_x4_w256_c1_s0")  # fmt: skip
 
@@ -55,8 +57,9 @@ def test_tiles_are_pythons(jvm):
 
 STRINGS = (*NETWORKS, "rrdb_x4_w64_b23_g32", "mfa_x4_w257_c1_s0", "mfa_x5_w8_c1_s0", "mfa_x4_w8_c1",
            "mfa_x4_w8_c1-1_s0", "mfa_x4_w8_c9-9-9-9-9-9-9_s0-0-0-0-0-0-0", "mfa_x4_w08_c1_s0",
-           "mfa_x4_w8_c1-1-1-1-1-1-1-1-1_s0-0-0-0-0-0-0-0-0", "rrdb_x4_w64_b65_g32", "", "x" * 300,
-           "mfa_x4_w8_c1_s0\n", "mfa_x4_w٨_c1_s0", "rrdb_x4_w300_b1_g1", "MFA_x4_w8_c1_s0")  # fmt: skip
+           "mfa_x4_w8_c1-1-1-1-1-1-1-1-1_s0-0-0-0-0-0-0-0-0", "rrdb_x4_w64_b65_g32", "",
+           "x" * 300, "mfa_x4_w8_c1_s0\n", "mfa_x4_w٨_c1_s0", "rrdb_x4_w300_b1_g1",
+           "MFA_x4_w8_c1_s0")  # fmt: skip
 
 
 def test_architectures_are_pythons(jvm):
@@ -210,7 +213,10 @@ def test_png_files_are_read_by_pillow(jvm, tmp_path, shape):
         assert np.array_equal(np.array(opened), image)
     jvm.ask({"ask": "png", "pixels": pixels_of(image), "height": shape[0], "width": shape[1],
              "bands": bands[:1], "out": str(path)})  # fmt: skip
-    with pytest.raises(OSError, match="."), Image.open(path) as opened:  # given up, it has no end
+    with (
+        pytest.raises(OSError, match="truncated|broken"),
+        Image.open(path) as opened,
+    ):  # given up, it has no end
         opened.load()
 
 
