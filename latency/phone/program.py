@@ -169,7 +169,7 @@ _WAIT = """am force-stop {app} 2>/dev/null
 said=$({start} 2>&1)
 case "$said" in *rror*|*xception*|*"not found"*)
   printf '{{"error": "app", "reason": "the app does not start: install its debug build (%s)"}}' \\
-    "$(printf %s "$said" | tr '\\n"\\\\' "  /" | tail -c 200)"
+    "$(set -f; echo $said | sed 's/["\\\\]/ /g')"
   echo; exit 2 ;;
 esac
 ends=$(($(date +%s) + {seconds}))
@@ -177,7 +177,8 @@ while [ "$(date +%s)" -lt $ends ]; do
   lines=$(logcat -d -v raw -s {tag}:I 2>/dev/null | grep '^{id} ')
   last=$(printf '%s\\n' "$lines" | tail -n 1 | cut -d ' ' -f 2)
   if [ -n "$last" ] && [ "${{last%/*}}" = "${{last#*/}}" ]; then
-    printf '%s\\n' "$lines" | sed 's|^{id} [0-9]*/[0-9]* ||' | tr -d '\\n'
+    printf '%s\\n' "$lines" | sed 's|^{id} [0-9]*/[0-9]* ||' |
+      while IFS= read -r piece; do printf %s "$piece"; done
     echo; am force-stop {app}; exit 0
   fi
   case "$(cat {file} 2>/dev/null)" in *"}}") cat {file}; am force-stop {app}; exit 0 ;; esac

@@ -6,12 +6,15 @@ import json
 import re
 import subprocess
 
+import fake_app
 import numpy as np
 import pytest
+from conftest import POOLED
 from jvm import ort_library
 from PIL import Image
 
 import mfagan
+from latency.measurement import read_measurements
 from latency.phone.build import build
 from latency.phone.result import is_whole
 
@@ -131,9 +134,7 @@ def test_the_benchmark_says_errors_in_json(jvm, exported, tmp_path):
 def test_the_profiler_reads_what_the_app_really_says(jvm, exported, phones, profile, tmp_path):
     """`profile --through app` on a phone that is a folder, whose app is the app's own Java."""
     phone = phones({"ro.product.model": "Pixel 8", "ro.product.cpu.abilist": "arm64-v8a"})
-    fake_app.install(
-        phone.root, jvm.command("io.github.mfagan.app.MeasureOnDesktop", runtime=True)
-    )
+    fake_app.install(phone.root, jvm.command("io.github.mfagan.app.MeasureOnDesktop", runtime=True))
     status, _, err = profile("--through", "app", "--threads", "1", model=exported["pooled"])
     assert status == 0, err
     (one,) = read_measurements(tmp_path / "m.jsonl")
