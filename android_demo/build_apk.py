@@ -77,15 +77,8 @@ def _run(arguments: argparse.Namespace) -> int:
     check_parents(arguments.out)
     find_programs()
     unpack_tools(arguments.tools)
-    with tempfile.TemporaryDirectory(prefix="mfagan-apk-") as folder:
-        models = arguments.model or bundled_models(Path(folder) / "models")
-        build(
-            arguments.out,
-            models,
-            arguments.aar,
-            tools=arguments.tools,
-            debug=not arguments.release,
-        )
+    models = arguments.model or bundled_models()
+    build(arguments.out, models, arguments.aar, tools=arguments.tools, debug=not arguments.release)
     print(arguments.out)
     return 0
 
@@ -119,30 +112,27 @@ def unpack_tools(tools: Path) -> None:
         ) from error
 
 
-def bundled_models(folder: Path) -> list[Path]:
-    """Return the shipped .onnx files; where none is shipped, `small` exported in fp32 and int8."""
+def bundled_models() -> list[Path]:
+    """Return what `mfagan-export --for-app` put among the assets, as Gradle bundles it.
+
+    Where nothing lies there: the shipped .onnx files in fp32 and int8.
+
+    Raises:
+        FileNotFoundError, ValueError: a shipped file is missing or damaged, or none is shipped.
+    """
+    if exported := sorted((HERE / "app/src/main/assets/models").glob("*.onnx")):
+        return exported
     from mfagan.shipped import names, shipped
 
     found = []
     for name in names():
-        model = shipped(name)
-        for kind, file in model.files.items():
+        for kind, file in shipped(name).files.items():
             if kind in ("fp32", "int8"):
                 file.check()
                 found.append(file.path)
-    if found:
-        return found
-    import skimage.data
-
-    from export import cli
-    from mfagan.images import write_image
-
-    for name in ("chelsea", "coffee", "rocket", "astronaut"):
-        write_image(folder / f"photographs/{name}.png", getattr(skimage.data, name)())
-    words = ["small", "--precision", "fp32,int8", "--calibration", str(folder / "photographs")]
-    if cli.main([*words, "--out", str(folder / "exported")]):
-        raise FailureError("the shipped network 'small' cannot be exported for the app")
-    return sorted((folder / "exported").glob("*.onnx"))
+    if not found:
+        raise FileNotFoundError("no .onnx file is shipped; give --model")
+    return found
 
 
 def build(

@@ -1,9 +1,9 @@
 """Unpack packages of a Debian release into a folder, this machine's apt and dpkg left alone.
 
-python debian_packages.py FOLDER SUITE PACKAGE...
+python debian_packages.py [--alone] FOLDER SUITE PACKAGE...
 
 apt works on a state of its own, with an empty list of what is installed, so that it fetches the
-packages with all that they depend on, or the packages alone (`alone=True`); the mirror is the one
+packages with all that they depend on, or the packages alone (`--alone`); the mirror is the one
 of this machine's apt. Needs no root.
 """
 
@@ -70,4 +70,5 @@ def unpack(folder: Path, suite: str, packages: list[str], *, alone: bool = False
 
 
 if __name__ == "__main__":
-    unpack(Path(sys.argv[1]), sys.argv[2], sys.argv[3:])
+    words = [word for word in sys.argv[1:] if word != "--alone"]
+    unpack(Path(words[0]), words[1], words[2:], alone="--alone" in sys.argv)

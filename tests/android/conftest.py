@@ -2,21 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
-
 import pytest
 import skimage.data
-from jvm import Jvm
-
-POOLED = "mfa_x4_w8_c1-2_s1-2"
-PLAIN = "mfa_x2_w8_c2_s0"
-
-
-def needed(*names: str) -> None:
-    """Skip where a program is missing; .ci/debian installs them all."""
-    for name in names:
-        if shutil.which(name) is None:
-            pytest.skip(f"needs {name}")
+from jvm import PLAIN, POOLED, Jvm, needed
 
 
 @pytest.fixture(scope="session")

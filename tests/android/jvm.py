@@ -8,14 +8,27 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 APP = ROOT / "android_demo"
 HERE = Path(__file__).parent
+POOLED = "mfa_x4_w8_c1-2_s1-2"
+PLAIN = "mfa_x2_w8_c2_s0"
+"""Small networks, with pooled branches and without."""
 ENGINE = ("OrtEngine.java", "OrtNetwork.java")
 """Of the app's classes, those that know nothing of Android."""
+
+
+def needed(*names: str) -> None:
+    """Skip where a program is missing; .ci/debian installs them all."""
+    for name in names:
+        if shutil.which(name) is None:
+            pytest.skip(f"needs {name}")
 
 
 class Jvm:

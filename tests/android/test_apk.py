@@ -12,8 +12,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import needed
-from jvm import APP, HERE, ROOT, run
+from jvm import APP, HERE, ROOT, needed, run
 
 from latency.commandline import FailureError
 

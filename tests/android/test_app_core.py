@@ -286,17 +286,26 @@ def test_any_onnx_file_is_read_or_refused(jvm, exported, tmp_path):
     assert answers[-1]["architecture"] == "mfa_x2_w8_c2_s0"
 
 
-def test_every_shipped_model_is_accepted(jvm, tmp_path):
+def test_every_shipped_model_is_accepted(jvm):
     from mfagan.shipped import names, shipped
 
-    files = [file.path for name in names() for kind, file in shipped(name).files.items()
-             if kind != "weights"]  # fmt: skip
-    if not files:  # none is shipped as .onnx: the first is exported, as `make apk` does
-        from export import cli
+    files = {(name, kind): file.path for name in names() for kind, file in
+             shipped(name).files.items() if kind != "weights"}  # fmt: skip
+    assert {kind for _, kind in files} >= {"fp32", "int8"}
+    answers = jvm.ask(*({"ask": "card", "path": str(path)} for path in files.values()))
+    for (name, kind), answer in zip(files, answers, strict=True):
+        assert answer.get("architecture") == shipped(name).architecture, answer
+        assert answer["precision"] == kind
 
-        assert cli.main(["small", "--threads", "1", "--out", str(tmp_path)]) == 0
-        files = sorted(tmp_path.glob("*.onnx"))
-    answers = jvm.ask(*({"ask": "card", "path": str(path)} for path in files))
-    assert files
-    for path, answer in zip(files, answers, strict=True):
-        assert "refused" not in answer, (path, answer)
+
+def test_what_is_exported_for_the_app_is_accepted_by_it(jvm, weights, tmp_path):
+    from export import cli
+
+    app = tmp_path / "models"
+    for words in (("--uint8",), ("--input", "64x48")):
+        argv = [str(weights("mfa_x4_w8_c1-2_s1-2")), *words, "--threads", "1"]
+        assert cli.main([*argv, "--out", str(tmp_path / "out"), "--for-app", str(app)]) == 0
+        paths = sorted(app.glob("*.onnx"))
+        assert paths
+        for answer in jvm.ask(*({"ask": "card", "path": str(path)} for path in paths)):
+            assert answer["architecture"] == "mfa_x4_w8_c1-2_s1-2"

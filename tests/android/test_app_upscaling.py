@@ -6,15 +6,12 @@ import json
 import re
 import subprocess
 
-import fake_app
 import numpy as np
 import pytest
-from conftest import POOLED
 from jvm import ort_library
 from PIL import Image
 
 import mfagan
-from latency.measurement import read_measurements
 from latency.phone.build import build
 from latency.phone.result import is_whole
 
@@ -129,16 +126,3 @@ def test_the_benchmark_says_errors_in_json(jvm, exported, tmp_path):
     assert reasons[5] == "runs is a number of at least 1, got 'many'"
     assert reasons[6] == "--es model PATH is needed"
     assert reasons[7] == "there is no extra 'rums'"
-
-
-def test_the_profiler_reads_what_the_app_really_says(jvm, exported, phones, profile, tmp_path):
-    """`profile --through app` on a phone that is a folder, whose app is the app's own Java."""
-    phone = phones({"ro.product.model": "Pixel 8", "ro.product.cpu.abilist": "arm64-v8a"})
-    fake_app.install(phone.root, jvm.command("io.github.mfagan.app.MeasureOnDesktop", runtime=True))
-    status, _, err = profile("--through", "app", "--threads", "1", model=exported["pooled"])
-    assert status == 0, err
-    (one,) = read_measurements(tmp_path / "m.jsonl")
-    assert (one.architecture, one.provider, one.input_size) == (POOLED, "cpu", (16, 20))
-    assert len(one.inference_times_ms) == 3
-    assert one.peak_memory_bytes > 5 * 2**20
-    assert one.layers_per_unit["cpu"] > 3

@@ -11,8 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import needed
-from jvm import APP, run
+from jvm import APP, needed, run
 
 pytestmark = pytest.mark.debian
 RECORD = Path(__file__).with_name("ort_java_api.txt")
