@@ -18,7 +18,7 @@ from mfagan.model_tensors import from_output, to_input
 from mfagan.tiling import fixed_tiles, tiles
 
 pytestmark = pytest.mark.debian
-NO_END = re.compile("truncated|broken")
+NO_END = re.compile("truncated|broken|cannot identify")
 NETWORKS = ("mfa_x4_w48_c4-4-4-4_s0-0-0-0", "mfa_x4_w24_c4-3_s0-0", "mfa_x2_w8_c1_s2",
             "mfa_x4_w32_c3-3-2-4_s0-1-1-0", "mfa_x3_w1_c9_s1", "mfa_x4_w256_c1_s0")  # fmt: skip
 
@@ -229,7 +229,7 @@ def test_memory_chooses_the_tile(jvm, metadata):
         chosen = [tile for tile, _, _ in half]
         assert chosen == sorted(chosen)
         assert (chosen[0], chosen[-1]) == (16, 256)
-        assert len(set(chosen)) > 3
+        assert len(set(chosen)) > 2
     for question, (tile, needed, heap) in zip(asked, answers, strict=True):
         assert tile == 16 or (needed <= question["bytes"] and heap <= question["heap"])
     a, side = parse(NETWORKS[0]), 256 + 2 * 20

@@ -28,6 +28,7 @@ TEXT = (ROOT / "docs/android.md").read_text()
 
 def test_every_line_is_run_or_says_why_not(tmp_path, monkeypatch):
     (tmp_path / "photos").mkdir()
+    (tmp_path / "mine.jsonl").touch()
     monkeypatch.chdir(tmp_path)  # some flags name what must be there
     (block,) = re.findall(r"```console\n(.*?)```", TEXT, re.DOTALL)
     lines = block.strip().splitlines()

@@ -16,7 +16,7 @@ from latency.phone.build import build
 from latency.phone.result import is_whole
 
 pytestmark = pytest.mark.debian
-NO_END = re.compile("truncated|broken")
+NO_END = re.compile("truncated|broken|cannot identify")
 MODELS = ("pooled", "pooled_int8", "bytes", "fixed", "plain", "plain_fixed")
 
 
