@@ -9,7 +9,9 @@ export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export ORT_DISABLE_TELEMETRY := 1
 
-.PHONY: demo test lint format clean
+APK ?= runs/apk/mfagan.apk
+
+.PHONY: demo test lint format apk clean
 
 demo: $(READY)
 	$(BIN)/python -m nas.demo --out $(OUT)
@@ -26,6 +28,12 @@ lint: $(READY)
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The Android app from Debian's packages; AAR=onnxruntime-android.aar packs the real runtime.
+apk: $(READY)
+	mkdir -p $(dir $(APK))
+	$(BIN)/python android_demo/build_apk.py --out $(APK) $(foreach aar,$(AAR),--aar $(aar)) \
+	  $(foreach model,$(MODEL),--model $(model))
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -103,6 +103,13 @@ def build_parser() -> Parser:
     )
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where to write")
     parser.add_argument(
+        "--for-app",
+        type=Path,
+        metavar="FOLDER",
+        help="the files once more, for the app: android_demo/app/src/main/assets/models bundles "
+        "them",
+    )
+    parser.add_argument(
         "--uint8",
         action="store_true",
         help="files that take and give bytes 0 to 255, (1, H, W, 3), for apps",
@@ -159,6 +166,11 @@ def _export(arguments: argparse.Namespace) -> int:
             f"'{weights}' is exported already; give the .safetensors file that it was made from"
         )
     check_writable_folder(arguments.out)  # the work comes first, and would be lost
+    if arguments.for_app is not None:
+        from export.for_app import check_for_app
+
+        check_writable_folder(arguments.for_app)
+        check_for_app(weights, arguments.architecture, arguments.input)
     for text in _odd(arguments):
         warn(PROGRAM, text)
     given = (
@@ -209,11 +221,19 @@ def _export(arguments: argparse.Namespace) -> int:
                 f"{file.path.name} loses {file.loss:.2f} dB, more than {WORST_LOSS}; calibrate on "
                 "photographs more like those it will see",
             )
+    for_app: list[Path] = []
+    if arguments.for_app is not None:
+        from export.for_app import write_for_app
+
+        for_app = write_for_app([file.path for file in result.files], arguments.for_app)
     if arguments.json:
-        print(json.dumps(result.to_json(), indent=2))
+        told = result.to_json()
+        print(
+            json.dumps(told | {"for_app": list(map(str, for_app))} if for_app else told, indent=2)
+        )
     else:
         print(table(result))
-        for path in result.written:
+        for path in [*result.written, *for_app]:
             print(path)
     return 0
 

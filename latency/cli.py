@@ -33,6 +33,11 @@ DEFAULT_SIZE = (128, 128)
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run `mfagan-latency` and return its exit status."""
+    return run(build_parser(), _dispatch, argv)
+
+
+def build_parser() -> Parser:
+    """Return the command's parser."""
     parser = Parser(
         prog="mfagan-latency",
         description="Predict how long a network takes on a phone, with an interval; list the "
@@ -51,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_collect_parser(subparsers)
     add_build_parser(subparsers)
     add_common_flags(parser)
-    return run(parser, _dispatch, argv)
+    return parser
 
 
 def _dispatch(arguments: argparse.Namespace) -> int:

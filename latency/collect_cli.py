@@ -27,6 +27,7 @@ from latency.profile_cli import (
     NOISY,
     PHONE_FLAGS,
     add_phone_flags,
+    phone_source,
 )
 from latency.target import Target
 
@@ -162,13 +163,13 @@ def _host_threads(asked: int | None) -> int:
 @contextlib.contextmanager
 def _phone(arguments: argparse.Namespace, serial: str | None, precision: str) -> Iterator[Device]:
     from latency.collect_devices import PhoneDevice
-    from latency.phone.command import Source, open_phone
+    from latency.phone.command import open_phone
     from latency.phone.provider import parse_providers
 
     providers = parse_providers(arguments.provider or "cpu", arguments.provider_option or ())
     if len(providers) != 1:
         raise ValueError("--provider must be one: a file of measurements is for one unit")
-    source = Source(arguments.ort_aar or (), arguments.ort_wheel, arguments.runner)
+    source = phone_source(arguments)
     with open_phone(serial, source, emulated=bool(arguments.emulated)) as (session, folder):
         yield PhoneDevice(
             session,

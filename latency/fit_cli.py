@@ -25,6 +25,8 @@ from latency.terminal import warn
 # model or architecture, folder of the measurement file, LR size -> ops
 Reader = Callable[[str, Path, tuple[int, int]], OpList]
 
+EMULATED = "EMULATED: made from times that are no latency."
+"""What a profile says of itself that --allow-emulated made."""
 _RUNTIMES = {"onnx": "onnxruntime"}
 _MOST_OUTLIERS = 5
 _EPILOG = """examples:
@@ -45,6 +47,7 @@ class _Data:
     runtime_versions: tuple[str, ...]
     source: Source
     fusions: tuple[fusion.Fusion, ...] = ()
+    emulated: bool = False
 
 
 def add_fit_parser(subparsers: argparse._SubParsersAction[Parser]) -> Parser:
@@ -82,6 +85,12 @@ def add_fit_parser(subparsers: argparse._SubParsersAction[Parser]) -> Parser:
         help="of the law 'typed', e.g. floor_ms,gmac,elements (docs/latency.md lists them)",
     )
     parser.add_argument("--notes", default="", help="what a reader of a figure should know")
+    parser.add_argument(
+        "--allow-emulated",
+        action="store_true",
+        help="fit measurements of an emulator too, to try the way: the profile says that its "
+        "times are no latency",
+    )
     published = parser.add_argument_group("published results")
     published.add_argument("--aihub", type=existing_path, metavar="CSV", help="results, .csv[.gz]")
     published.add_argument(
@@ -114,8 +123,10 @@ def run_fit(arguments: argparse.Namespace, reader: Reader) -> int:
     if arguments.aihub:
         data = _published(arguments, target)
     else:
-        data = _measured(arguments.measurements, target, reader)
+        data = _measured(arguments.measurements, target, reader, emulated=arguments.allow_emulated)
     fits, profile = _fitted(arguments, data)
+    if data.emulated:
+        profile = replace(profile, notes=f"{EMULATED} {profile.notes}".strip())
     profile.save(arguments.out)
     if arguments.json:
         print(json.dumps(_as_json(data, fits, profile, arguments.out), indent=2))
@@ -152,6 +163,8 @@ def _check_flags(arguments: argparse.Namespace) -> None:
     if (arguments.law == "typed") != (arguments.terms is not None):
         raise ValueError("--law typed needs --terms, and --terms has a meaning only with it")
     published = ("layers", "published_device", "runtime", "unit", "published_precision", "licence")
+    if arguments.aihub and arguments.allow_emulated:
+        raise ValueError("--allow-emulated has no meaning with --aihub")
     if not arguments.aihub:
         for name in published:
             if getattr(arguments, name) is not None:
@@ -202,11 +215,16 @@ def _published(arguments: argparse.Namespace, target: Target) -> _Data:
     )
 
 
-def _measured(paths: Sequence[Path], target: Target, reader: Reader) -> _Data:
+def _measured(paths: Sequence[Path], target: Target, reader: Reader, *, emulated: bool) -> _Data:
     found: list[tuple[Measurement, Path]] = []
     for path in paths:
         found += [(one, path.parent) for one in read_measurements(path)]
-    real = [(one, folder) for one, folder in found if not one.emulated]
+    real = [(one, folder) for one, folder in found if emulated or not one.emulated]
+    if found and not real:
+        raise ValueError(
+            f"all {len(found)} measurements are emulated: their times are no latency; "
+            "--allow-emulated fits them all the same, to try the way"
+        )
     if len(real) < len(found):
         warn("mfagan-latency", f"{len(found) - len(real)} emulated measurements are left out")
     wanted = [(m, folder) for m, folder in real if target.accepts(_target_of(m, target.cores))]
@@ -246,6 +264,7 @@ def _measured(paths: Sequence[Path], target: Target, reader: Reader) -> _Data:
         target=targets.pop(),
         device=devices.pop(),
         runtime_versions=tuple({one.runtime_version for one, _ in wanted}),
+        emulated=any(one.emulated for one, _ in wanted),
         source=Source(
             name=", ".join(sorted(path.name for path in paths)),
             licence="own",

@@ -6,6 +6,7 @@ import argparse
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from latency.commandline import (
     Parser,
@@ -18,8 +19,12 @@ from latency.commandline import (
 )
 from latency.measurement import Measurement
 
+if TYPE_CHECKING:
+    from latency.phone.command import Source
+
 PHONE_FLAGS = (
-    *("ort_aar", "ort_wheel", "provider", "provider_option", "cool", "limit", "runner", "emulated"),
+    *("ort_aar", "ort_wheel", "through", "provider", "provider_option"),
+    *("cool", "limit", "runner", "emulated"),
 )
 DEFAULT_LIMIT_S = 120
 DEFAULT_PHONE_THREADS = 4
@@ -79,6 +84,12 @@ def add_phone_flags(parser: argparse.ArgumentParser) -> None:
         help="instead: onnxruntime's Linux wheel for the device's processor (experimental)",
     )
     group.add_argument(
+        "--through",
+        choices=("app",),
+        help="instead: the installed app measures with the ONNX Runtime that it carries; its "
+        "debug builds alone do",
+    )
+    group.add_argument(
         "--provider",
         metavar="NAME[,NAME...]",
         help="execution providers, of cpu, xnnpack, nnapi and qnn; cpu where it is not given",
@@ -113,6 +124,18 @@ def add_phone_flags(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         default=None,
         help="mark the measurements as an emulator's; emulators that show it are marked anyway",
+    )
+
+
+def phone_source(arguments: argparse.Namespace) -> Source:
+    """Return where ONNX Runtime on the phone comes from, as the flags say."""
+    from latency.phone.command import Source
+
+    return Source(
+        aars=arguments.ort_aar or (),
+        wheel=arguments.ort_wheel,
+        runner=arguments.runner,
+        through_app=arguments.through == "app",
     )
 
 
@@ -174,7 +197,7 @@ def _profile_host(arguments: argparse.Namespace, keep: Callable[[Measurement], N
 def _profile_phone(
     arguments: argparse.Namespace, serial: str | None, keep: Callable[[Measurement], None]
 ) -> None:
-    from latency.phone.command import Source, profile_phone
+    from latency.phone.command import profile_phone
     from latency.phone.provider import parse_providers
 
     profile_phone(
@@ -182,7 +205,7 @@ def _profile_phone(
         arguments.input,
         keep,
         serial=serial,
-        source=Source(arguments.ort_aar or (), arguments.ort_wheel, arguments.runner),
+        source=phone_source(arguments),
         providers=parse_providers(arguments.provider or "cpu", arguments.provider_option or ()),
         threads=arguments.threads or (DEFAULT_PHONE_THREADS,),
         warmup=arguments.warmup,

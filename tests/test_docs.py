@@ -20,6 +20,7 @@ from mfagan.space import SearchSpace
 
 ROOT = Path(__file__).resolve().parents[1]
 ELSEWHERE = {
+    "android.md": "tests/android/test_app_docs.py",
     "latency.md": "tests/latency/test_latency_cli.py",
     "search.md": "tests/nas/test_search_cli.py",
 }

@@ -14,6 +14,7 @@ from latency.phone.adb import DeviceGoneError, choose_device
 from latency.phone.build import build
 from latency.phone.facts import Facts, read_facts
 from latency.phone.model import prepare_model
+from latency.phone.program import App, Program, Runner
 from latency.phone.provider import Provider
 from latency.phone.runtime import Runtime, from_aars, from_wheel
 from latency.phone.session import Session, phone_session, scratch_folder
@@ -30,11 +31,13 @@ class Source(NamedTuple):
         aars: the user's AARs, or none.
         wheel: the user's wheel, or None.
         runner: the program, or None to build it.
+        through_app: the installed app measures, with its own runtime; then there is nothing else.
     """
 
-    aars: Sequence[Path]
-    wheel: Path | None
-    runner: Path | None
+    aars: Sequence[Path] = ()
+    wheel: Path | None = None
+    runner: Path | None = None
+    through_app: bool = False
 
 
 @contextlib.contextmanager
@@ -52,23 +55,13 @@ def open_phone(
         FileNotFoundError, ValueError: the device, the AARs or the wheel are not right.
         FailureError: no device, no compiler, or the phone was lost.
     """
-    if bool(source.aars) == bool(source.wheel):
-        raise ValueError(
-            "give ONNX Runtime for the phone: --ort-aar onnxruntime-android.aar, or --ort-wheel "
-            "with a Linux wheel for its processor (experimental)"
-        )
-    if source.runner is not None and not source.runner.is_file():
-        raise FileNotFoundError(f"there is no program '{source.runner}'")
+    _check(source)
     device = choose_device(serial)
     facts = read_facts(device)
     facts.check()
     with scratch_folder() as folder:
-        runtime = _runtime(source, facts, folder)
-        runner = source.runner
-        if runner is None:
-            runner = folder / "runner"
-            build(runtime.runner_target, runner)
-        with phone_session(device, facts, runtime, runner, emulated=emulated) as session:
+        program = App() if source.through_app else _runner(source, facts, folder)
+        with phone_session(device, facts, program, emulated=emulated) as session:
             yield session, folder
 
 
@@ -121,7 +114,7 @@ def profile_phone(
     failures: list[str] = []
     asked = [(m, p, t) for m in models for p in providers for t in threads]
     with open_phone(serial, source, emulated=emulated) as (session, folder):
-        _advise(session.facts, session.runtime, providers, say)
+        _advise(session.facts, session.program, providers, say)
         for number, (path, provider, count) in enumerate(asked, 1):
             say(f"{number} of {len(asked)}: {path.name}, {provider.name}, {count} threads")
             if cool is not None:
@@ -143,6 +136,30 @@ def profile_phone(
         raise FailureError(some + failures[0])
 
 
+def _check(source: Source) -> None:
+    given = {"--ort-aar": source.aars, "--ort-wheel": source.wheel, "--runner": source.runner}
+    if source.through_app:
+        for flag, value in given.items():
+            if value:
+                raise ValueError(f"{flag} has no meaning with --through app: the app has its own")
+    elif bool(source.aars) == bool(source.wheel):
+        raise ValueError(
+            "give ONNX Runtime for the phone: --ort-aar onnxruntime-android.aar, or --ort-wheel "
+            "with a Linux wheel for its processor (experimental), or --through app"
+        )
+    if source.runner is not None and not source.runner.is_file():
+        raise FileNotFoundError(f"there is no program '{source.runner}'")
+
+
+def _runner(source: Source, facts: Facts, folder: Path) -> Runner:
+    runtime = _runtime(source, facts, folder)
+    runner = source.runner
+    if runner is None:
+        runner = folder / "runner"
+        build(runtime.runner_target, runner)
+    return Runner(runtime, runner)
+
+
 def _runtime(source: Source, facts: Facts, folder: Path) -> Runtime:
     place = folder / "runtime"
     place.mkdir()
@@ -152,11 +169,11 @@ def _runtime(source: Source, facts: Facts, folder: Path) -> Runtime:
 
 
 def _advise(
-    facts: Facts, runtime: Runtime, providers: Sequence[Provider], say: Callable[[str], None]
+    facts: Facts, program: Program, providers: Sequence[Provider], say: Callable[[str], None]
 ) -> None:
     say(f"{facts.name}, {facts.soc}, {facts.system}" + (", emulated" if facts.emulated else ""))
-    if runtime.loader:
-        say("experimental: ONNX Runtime of a Linux wheel, under a glibc of its own")
+    if program.advice:
+        say(program.advice)
     names = {provider.name for provider in providers}
     if "nnapi" in names and (facts.sdk or 0) > LAST_NNAPI:
         say(f"NNAPI is deprecated in {facts.system}, and often slower than the CPU")

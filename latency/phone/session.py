@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import math
 import tempfile
 import warnings
 from collections.abc import Iterable, Iterator
@@ -20,8 +18,9 @@ from latency.model_file import shown
 from latency.phone.adb import Device, quote
 from latency.phone.facts import Facts
 from latency.phone.model import PhoneModel
+from latency.phone.program import Program, Settings
 from latency.phone.provider import Provider
-from latency.phone.runtime import LIBRARY, Runtime
+from latency.phone.result import read_result
 from latency.phone.state import (
     SCRIPT,
     State,
@@ -50,15 +49,13 @@ class Session:
     Attributes:
         device: how to reach it.
         facts: what it is.
-        runtime: ONNX Runtime's files.
-        runner: the program that measures.
+        program: what measures.
         emulated: mark every measurement as an emulator's.
     """
 
     device: Device
     facts: Facts
-    runtime: Runtime
-    runner: Path
+    program: Program
     emulated: bool
     _sums: dict[str, Path] = field(default_factory=dict)
     _means: dict[str, float] = field(default_factory=dict)
@@ -87,27 +84,11 @@ class Session:
             DeviceGoneError: the phone was lost.
             FailureError: it is full, or the model does not run there; the sentence says why.
         """
-        home = f"{FOLDER}/runtime"
-        place, runner = f"{FOLDER}/{model.path.name}", f"{FOLDER}/runner"
-        files = {f"runtime/{path.name}": path for path in self.runtime.files}
-        self._put(files | {model.path.name: model.path, "runner": self.runner})
-        words: list[object] = [
-            runner,
-            f"{home}/{LIBRARY}",
-            place,
-            "--shape",
-            ",".join(map(str, model.shape)),
-        ]
-        if self.runtime.loader:
-            words = [f"{home}/{self.runtime.loader}", "--library-path", home, *words]
-        words += ["--type", model.kind, "--threads", threads, "--warmup", warmup, "--runs", runs]
-        words += ["--limit", limit_s, "--layers", f"{FOLDER}/layers", "--watch"]
-        plugin = self.runtime.qnn_plugin and f"{home}/{self.runtime.qnn_plugin}"
-        words += provider.flags(plugin, threads)
-        setting = ("env", "ORT_DISABLE_TELEMETRY=1", f"LD_LIBRARY_PATH={home}")
-        words = [*setting, f"ADSP_LIBRARY_PATH={home}", *words]
+        self._put({**self.program.files, model.path.name: model.path})
+        how = Settings(threads=threads, warmup=warmup, runs=runs, limit_s=limit_s)
+        command = self.program.script(FOLDER, model, provider, how)
         script = (
-            f"{SCRIPT}\necho {_MARK}\ncd {quote(FOLDER)} && {quote(*words)}\n"
+            f"{SCRIPT}\necho {_MARK}\n(cd {quote(FOLDER)} || exit 1\n{command}\n)\n"
             f"code=$?\necho\necho {_MARK} $code\n{SCRIPT}"
         )
         where = f"'{model.name}' with {provider.name} and {threads} threads"
@@ -119,7 +100,7 @@ class Session:
         before, _, rest = said.partition(f"{_MARK}\n")
         out, _, rest = rest.rpartition(f"\n{_MARK} ")
         code, _, after = rest.partition("\n")
-        result = _result(out, code.strip(), where, runs, limit_s)
+        result = read_result(out, code.strip(), where, runs, limit_s)
         self._compare(model, provider, result)
         return self._measurement(
             model, provider, result, State.parse(before), State.parse(after), threads, warmup
@@ -207,7 +188,7 @@ class Session:
     def _read_sums(self, script: str, places: Iterable[str]) -> dict[str, str]:
         """Run a script in the toolkit's folder, then return its files' SHA-256 if it can tell."""
         answer = self.device.shell(
-            f"mkdir -p {FOLDER} && cd {FOLDER} && {script} || exit 1\n"
+            f"mkdir -p {FOLDER} && chmod 755 {FOLDER} && cd {FOLDER} && {script} || exit 1\n"
             f"sha256sum {quote(*places)} 2>/dev/null || true"
         )
         if answer.status:
@@ -217,55 +198,20 @@ class Session:
         return {words[1]: words[0] for words in lines if len(words) == 2}
 
 
-def _result(out: str, code: str, where: str, runs: int, limit_s: int) -> dict[str, Any]:
-    """Return what the program on the phone printed, checked, or raise its error."""
-    lines = [line for line in out.splitlines() if line.startswith("{")]
-    try:
-        result = json.loads(lines[-1]) if lines else None
-    except (json.JSONDecodeError, RecursionError):
-        result = None
-    if isinstance(result, dict) and "error" in result:
-        if result["error"] == "time limit":
-            raise FailureError(
-                f"{where} did not end within {limit_s} s and was ended on the phone; give fewer "
-                "--runs or a higher --limit"
-            )
-        reason = result.get("reason") or result["error"]
-        raise FailureError(f"{where} does not run: {shown(' '.join(str(reason).split()), 300)}")
-    if code != "0" or not isinstance(result, dict) or not _is_whole(result, runs):
-        raise FailureError(f"{where} ended on the phone without a result (status {code or '?'})")
-    return result
-
-
-def _is_whole(result: dict[str, Any], runs: int) -> bool:
-    times, layers = result.get("times_ms"), result.get("layers", {})
-    return (
-        isinstance(times, list)
-        and len(times) == runs
-        and all(type(time) in (int, float) and 0 < time < math.inf for time in times)
-        and type(result.get("load_ms")) in (int, float)
-        and type(result.get("peak_bytes")) is int
-        and type(result.get("runtime_version")) is str
-        and "output_mean" in result
-        and isinstance(layers, dict)
-        and all(type(count) is int for count in layers.values())
-    )
-
-
 @contextlib.contextmanager
 def phone_session(
-    device: Device, facts: Facts, runtime: Runtime, runner: Path, *, emulated: bool = False
+    device: Device, facts: Facts, program: Program, *, emulated: bool = False
 ) -> Iterator[Session]:
     """Yield a session whose folder on the phone is removed at the end, whatever happens.
 
     Raises:
         FailureError: the phone cannot be cleaned up; the sentence says what stays there.
     """
-    session = Session(device=device, facts=facts, runtime=runtime, runner=runner, emulated=emulated)
+    session = Session(device=device, facts=facts, program=program, emulated=emulated)
     try:
         yield session
     except BaseException as error:
-        stays = _clean(device)
+        stays = _clean(device, program)
         if stays is None:
             raise
         if isinstance(error, FailureError):
@@ -273,18 +219,18 @@ def phone_session(
         if isinstance(error, KeyboardInterrupt):
             error.args = (f"{error.args[0] if error.args else 'interrupted'}; {stays}",)
         raise
-    if stays := _clean(device):
+    if stays := _clean(device, program):
         raise FailureError(stays)
 
 
-def _clean(device: Device) -> str | None:
+def _clean(device: Device, program: Program) -> str | None:
     """End what still runs on the phone and remove the toolkit's folder; return what stays."""
     remove = f"rm -rf {quote(FOLDER)}"
     # One process that lists every program instead of one for each process that runs.
     script = (
         f"for process in $(ls -l /proc/[0-9]*/exe 2>/dev/null | "
         f"sed -n 's|.*/proc/\\([0-9]*\\)/exe -> {FOLDER}/.*|\\1|p'); do kill -9 $process; done\n"
-        f"{remove}\n[ ! -e {quote(FOLDER)} ]"
+        f"{program.end_script()}\n{remove}\n[ ! -e {quote(FOLDER)} ]"
     )
     reason = "it did not come back"
     for _ in range(_ATTEMPTS):  # what has just gone may seem to be there still

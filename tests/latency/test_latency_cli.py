@@ -128,6 +128,23 @@ def test_fit_from_measurements_recovers_the_law(capsys, tmp_path):
     assert found["left_out_errors"].keys() == set(FIVE)
 
 
+def test_emulated_measurements_alone_are_refused_unless_they_are_allowed(capsys, tmp_path):
+    _measurements(tmp_path / "e.jsonl", names=FIVE, emulated=True)
+    out = tmp_path / "p.json"
+    argv = ("fit", str(tmp_path / "e.jsonl"), "--target", "host/cpu", "--out", str(out))
+    status, _, err = _run(capsys, *argv)
+    assert status == 2
+    assert "all 5 measurements are emulated: their times are no latency; --allow-emulated" in err
+    assert not out.exists()
+    assert _run(capsys, *argv, "--allow-emulated", "--notes", "a note")[0] == 0
+    notes = load_profile(out).notes
+    assert notes == "EMULATED: made from times that are no latency. a note"
+    _measurements(tmp_path / "m.jsonl", names=FIVE)
+    argv = ("fit", str(tmp_path / "m.jsonl"), *argv[2:])
+    assert _run(capsys, *argv, "--allow-emulated")[0] == 0
+    assert load_profile(out).notes == ""
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [

@@ -110,7 +110,7 @@ class FakePhone:
 
     def mapped(self, text: str) -> str:
         """Return a command with the phone's paths made this machine's."""
-        for folder in ("/data/local/tmp", "/sys/", "/system/bin/"):
+        for folder in ("/data/local/tmp", "/sys/", "/system/bin/", "/sdcard/"):
             text = text.replace(folder, f"{self.root}{folder}")
         return text
 

@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import skimage.data
-from adbd import under_qemu
-from test_debian_adbd import arm64_wheel, needed  # noqa: F401 a fixture
+from adbd import needed, under_qemu
 
 import mfagan
 from export.pipeline import export_files
@@ -57,7 +56,7 @@ def program(tmp_path_factory):
 def test_pixels_on_arm64_are_those_of_x86(
     files,
     program,
-    arm64_wheel,  # noqa: F811
+    arm64_wheel,
     tmp_path,
     name,
     precision,

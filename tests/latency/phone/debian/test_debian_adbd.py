@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
-import socket
 import subprocess
 import threading
 import zipfile
 from pathlib import Path
 
 import pytest
-from adbd import DebianPhone, under_qemu
+from adbd import needed, under_qemu
 
 from latency.measurement import read_measurements
 from latency.phone import session
@@ -21,35 +19,7 @@ from latency.phone.adb import choose_device
 from latency.phone.build import build
 
 pytestmark = pytest.mark.debian
-ROOT = Path(__file__).resolve().parents[4]
-FOLDER = Path(os.environ.get("MFAGAN_DEBIAN", ROOT / "runs" / "debian"))
-UNPACKED = FOLDER / "adbd"
 LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F"}
-
-
-@pytest.fixture
-def make_phone(adb, tmp_path):
-    if not UNPACKED.is_dir():
-        pytest.skip(f"there is no '{UNPACKED}'; .ci/run puts Debian's adbd there")
-    allowed = ["unshare", "--user", "--map-root-user", "--mount", "true"]
-    if shutil.which("gcc") is None or subprocess.run(allowed, check=False).returncode:
-        pytest.skip("needs gcc and namespaces for users")
-    made = []
-
-    def make(**options):
-        with socket.socket() as one:
-            one.bind(("127.0.0.1", 0))
-            port = one.getsockname()[1]
-        phone = DebianPhone(tmp_path / f"debian{len(made)}", UNPACKED, port, **options)
-        made.append(phone)
-        phone.wait()
-        adb.call("connect", phone.serial)
-        return phone
-
-    yield make
-    for phone in made:
-        phone.kill()
-        adb.call("disconnect", phone.serial)
 
 
 def test_it_listens_on_the_loopback_only(make_phone):
@@ -87,19 +57,6 @@ def test_two_phones(make_phone, profile, kit):
     assert (status, "adb sees 2 devices" in err) == (2, True)
     assert profile(*kit, device=f"adb:{two.serial}")[0] == 0
     assert one.serial != two.serial
-
-
-def needed(name):
-    """Return a program of a package that .ci/run installs, or skip."""
-    return shutil.which(name) or pytest.skip(f"needs {name}")
-
-
-@pytest.fixture
-def arm64_wheel():
-    found = sorted(FOLDER.glob("wheels/onnxruntime-*_aarch64.whl"))
-    if not found:
-        pytest.skip(f"there is no '{FOLDER}/wheels'; .ci/run puts a wheel for arm64 there")
-    return found[0]
 
 
 def test_an_arm64_phone_under_qemu(make_phone, profile, arm64_wheel, tmp_path):

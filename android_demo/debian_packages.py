@@ -1,9 +1,10 @@
 """Unpack packages of a Debian release into a folder, this machine's apt and dpkg left alone.
 
-python packages.py FOLDER SUITE PACKAGE...
+python debian_packages.py [--alone] FOLDER SUITE PACKAGE...
 
 apt works on a state of its own, with an empty list of what is installed, so that it fetches the
-packages with all that they depend on; the mirror is the one of this machine's apt. Needs no root.
+packages with all that they depend on, or the packages alone (`--alone`); the mirror is the one
+of this machine's apt. Needs no root.
 """
 
 from __future__ import annotations
@@ -40,26 +41,34 @@ def mirror() -> str:
     raise SystemExit("apt's sources name no Debian mirror")
 
 
-def unpack(folder: Path, suite: str, packages: list[str]) -> None:
-    """Unpack packages, and what they depend on, into a folder."""
+def unpack(folder: Path, suite: str, packages: list[str], *, alone: bool = False) -> None:
+    """Unpack packages into a folder, with what they depend on unless it is alone."""
     state = (folder.parent / f"apt-{suite}").absolute()
-    for name in ("etc/apt", "var/lib/apt/lists/partial", "var/cache/apt/archives/partial",
-                 "var/lib/dpkg"):  # fmt: skip
+    for name in ("etc/apt/apt.conf.d", "etc/apt/preferences.d", "var/lib/apt/lists/partial",
+                 "var/cache/apt/archives/partial", "var/lib/dpkg"):  # fmt: skip
         (state / name).mkdir(parents=True, exist_ok=True)
     (state / "var/lib/dpkg/status").touch()
     source = f"deb [signed-by={_KEYS} arch=amd64,arm64] {mirror()} {suite} main\n"
     (state / "etc/apt/sources.list").write_text(source)
     (state / "apt.conf").write_text(_CONFIGURATION.format(state=state))
     environment = {**os.environ, "APT_CONFIG": str(state / "apt.conf")}
-    install = ["install", "-y", "--no-install-recommends", "--download-only"]
-    for words in (["update"], [*install, *packages]):
-        subprocess.run(
-            ["apt-get", "-qq", *words], env=environment, check=True, stdout=subprocess.DEVNULL
-        )
+    fetch = ["install", "-y", "--no-install-recommends", "--download-only"]
+    fetch = ["download"] if alone else fetch
     folder.mkdir(parents=True, exist_ok=True)
-    for package in sorted((state / "var/cache/apt/archives").glob("*.deb")):
+    archives = state / "var/cache/apt/archives"
+    for words in (["update"], [*fetch, *packages]):
+        subprocess.run(
+            ["apt-get", "-qq", *words],
+            env=environment,
+            cwd=archives,
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+    for package in sorted(archives.glob("*.deb")):
         subprocess.run(["dpkg", "-x", package, folder], check=True)
+        package.unlink()
 
 
 if __name__ == "__main__":
-    unpack(Path(sys.argv[1]), sys.argv[2], sys.argv[3:])
+    words = [word for word in sys.argv[1:] if word != "--alone"]
+    unpack(Path(words[0]), words[1], words[2:], alone="--alone" in sys.argv)

@@ -1,0 +1,7 @@
+package ai.onnxruntime;
+
+public enum OnnxJavaType {
+    FLOAT,
+    UINT8,
+    FLOAT16
+}

@@ -1,0 +1,5 @@
+package ai.onnxruntime.providers;
+
+public interface OrtFlags {
+    int getValue();
+}
