@@ -46,3 +46,16 @@ def make(folder, names=NAMES, **configuration):
         ]
     folder.mkdir(exist_ok=True)
     (folder / shipped.LIST).write_text("\n".join(lines))
+
+
+def add(folder, name, kind, file):
+    """Add a file of another kind to a network of the folder."""
+    data = file.read_bytes()
+    (folder / f"{name}_{kind}.onnx").write_bytes(data)
+    lines = [
+        f"[model.{name}.files.{kind}]",
+        f'file = "{name}_{kind}.onnx"',
+        f'sha256 = "{hashlib.sha256(data).hexdigest()}"',
+    ]
+    with (folder / shipped.LIST).open("a") as listed:
+        listed.write("\n" + "\n".join(lines) + "\n")

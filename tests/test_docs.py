@@ -64,6 +64,12 @@ def place(tmp_path_factory):
     run(root, "mfagan-export gan.safetensors --out exported")
     (model,) = (root / "exported").glob("*.onnx")
     shutil.copy(model, root / "generator.onnx")
+    words = (
+        "mfagan-export shipped/large.safetensors --precision int8 --calibration photos --out int8"
+    )
+    run(root, words)
+    (model,) = (root / "int8").glob("*.onnx")
+    shipped_folder.add(root / "shipped", "large", "int8", model)
     return root
 
 

@@ -24,6 +24,7 @@ from mfagan.architecture import parse
 from mfagan.checkpoint import build_network, read_about, save_network
 from mfagan.images import read_image, write_image
 from mfagan.space import SearchSpace
+from nas.search_folder import CACHE_FILE
 
 CODES = (errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EACCES, errno.EIO, errno.ENOENT)
 SPACE = SearchSpace(scale=4, widths=(4, 8), modules=(1, 2), convolutions=(1, 2))
@@ -83,6 +84,8 @@ def check_readable(out):
             read_about(path)
         elif path.suffix == ".json":
             json.loads(path.read_text(encoding="utf-8"))
+        elif path.name == CACHE_FILE:
+            assert all(map(json.loads, path.read_text(encoding="utf-8").splitlines()))
         elif path.suffix == ".jsonl":
             read_measurements(path)
         elif path.suffix == ".onnx":

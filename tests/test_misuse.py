@@ -130,8 +130,8 @@ CASES = [
     ("train --data photos --out out --config not_toml.toml", "is not TOML: .*line 1"),
     ("train --data photos --out out --config boolean.toml", "must be .*, got True"),
     # mfagan-search
-    ("search", "required: --data, --target"),
-    (SEARCH + "--out out", "required: --budget-ms"),
+    ("search", "required: --data, --input, --out"),
+    (SEARCH + "--out out", "has no budget; give --budget-ms"),
     (SEARCH + "--budget-ms 4 --out out --no-such", "unknown argument '--no-such'"),
     (SEARCH + "--budget-ms 4 --out out --trails 5", "did you mean '--trials'"),
     (SEARCH + "--budget-ms 0 --out out", "above 0 is needed"),
@@ -146,7 +146,10 @@ CASES = [
     (SEARCH + "--budget-ms 5 --out searched", "budget_ms: 4.0 -> 5.0"),
     (SEARCH + "--budget-ms 4 --out out --storage nonsense", "give journal:PATH or the URL"),
     (SEARCH + "--budget-ms 4 --out out --storage sqlite:///study.db", "SQLite loses trials"),
-    (SEARCH + "--budget-ms 4 --out out --storage postgresql://127.0.0.1:1/x", "cannot be opened"),
+    (
+        SEARCH + "--budget-ms 4 --out out --storage postgresql://127.0.0.1:none/x",
+        "cannot be opened",
+    ),
     (SEARCH + "--budget-ms 4 --out out --finetune-steps -1", "at least 0 is needed"),
     (SEARCH + "--budget-ms 4 --out out --finetune-steps 1.5", "at least 0 is needed"),
     (SEARCH + "--budget-ms 4 --out out --finetune-steps 2", "smaller than a crop"),
