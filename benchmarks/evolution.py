@@ -71,7 +71,7 @@ class Genes:
         )
 
 
-def by_chance(space: SearchSpace, fits: Fits, score: Score, most: int, seed: int) -> None:
+def by_chance(space: SearchSpace, fits: Fits, score: Score, most: int, seed: int | str) -> None:
     """Score `most` different members of chance that fit.
 
     Args:
@@ -79,12 +79,12 @@ def by_chance(space: SearchSpace, fits: Fits, score: Score, most: int, seed: int
         fits: the budget is kept; costs nothing.
         score: returns the quality; called once per architecture.
         most: architectures to score; fewer when the space has no more.
-        seed: of the draws.
+        seed: of the draws, a number or a text.
     """
     _Scored(space, fits, score, most, seed).draw_all()
 
 
-def evolve(space: SearchSpace, fits: Fits, score: Score, most: int, seed: int) -> None:
+def evolve(space: SearchSpace, fits: Fits, score: Score, most: int, seed: int | str) -> None:
     """Score up to `most` different members, as Once-for-all's evolutionary search meets them.
 
     Args: as `by_chance`.
@@ -126,7 +126,9 @@ def _mutated(genes: Genes, space: SearchSpace, rng: random.Random) -> Genes:
 class _Scored:
     """Architectures scored so far, each once; none after the last that may be."""
 
-    def __init__(self, space: SearchSpace, fits: Fits, score: Score, most: int, seed: int) -> None:
+    def __init__(
+        self, space: SearchSpace, fits: Fits, score: Score, most: int, seed: int | str
+    ) -> None:
         self.space = space
         self.rng = random.Random(f"evolution/{seed}")
         self.qualities: dict[str, float] = {}
