@@ -187,7 +187,8 @@ def main() -> None:
         runs: dict[str, list[list[Point]]] = {name: [] for name in methods}
         for seed in range(arguments.seeds):
             for name, arm in methods.items():
-                file = arguments.out / f"{problem}-{re.sub('[^a-z0-9]+', '-', name.lower())}-{seed}.json"
+                label = re.sub("[^a-z0-9]+", "-", name.lower())
+                file = arguments.out / f"{problem}-{label}-{seed}.json"
                 if not file.is_file():
                     points = arm(setting, budget, max(arguments.evaluations), seed)
                     write_text(file, json.dumps(points))
