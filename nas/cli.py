@@ -186,8 +186,9 @@ def command(arguments: argparse.Namespace) -> int:
     from mfagan.photo_folders import refuse_nested
     from nas.architecture_list import read_architectures
     from nas.building import build_objective
+    from nas.opening import identity_of
     from nas.result import SUMMARY, SupernetFile
-    from nas.study import identity_of, search
+    from nas.study import search
 
     refuse_nested(arguments.out, *(f for f in (arguments.data, arguments.validation) if f))
     device = prepare_torch(arguments.device, arguments.threads)

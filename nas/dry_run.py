@@ -132,7 +132,7 @@ def plan_search(
         arguments: of `mfagan-search`, already checked.
         objective: as the search will use it.
         storage: of the study.
-        identity: see `nas.study.identity_of`.
+        identity: see `nas.opening.identity_of`.
         cut: the file that the chosen SubGenerator is cut out of.
         device: where to compute.
 
@@ -235,8 +235,9 @@ def _trials_done(storage: str, arguments: argparse.Namespace, identity: Mapping[
     """Return the finished trials of the study, read without writing; a database is not asked."""
     import optuna
 
+    from nas.opening import check_name, check_study
     from nas.storage import open_storage
-    from nas.study import check_name, check_study, finished
+    from nas.trials import finished
 
     path = journal_path(storage)
     if path is None or not path.exists():

@@ -85,7 +85,7 @@ class SearchResult:
         bicubic: quality of bicubic interpolation on the same photographs.
         space: that was searched.
         seed: of the search.
-        identity: what the study was made with, by name (see `nas.study`).
+        identity: what the study was made with, by name (see `nas.opening`).
         ranked_by: whose shared weights the trials' quality is that of.
         cut_from: what the chosen SubGenerator is cut out of.
         risk: chance that a candidate within the budget is slower than it.

@@ -14,7 +14,7 @@ from mfagan.space import SearchSpace
 from nas.databases import fail_stale
 from nas.heartbeat import Heartbeat
 from nas.storage import open_storage
-from nas.study import finished
+from nas.trials import finished
 from nas.workers import (
     DUPLICATE,
     MOST_RETRIES,
@@ -286,7 +286,7 @@ def test_what_is_enqueued_comes_first_once_and_over_the_budget_too(make_objectiv
 def test_a_study_whose_maker_died_is_made_by_the_next(make_objective, tmp_path, monkeypatch):
     storage = f"journal:{tmp_path}/s.journal"
     optuna.create_study(storage=open_storage(storage), study_name="test", direction="maximize")
-    monkeypatch.setattr("nas.study._MAKING_SECONDS", 0.0)
+    monkeypatch.setattr("nas.opening._MAKING_SECONDS", 0.0)
     result = run(make_objective(), tmp_path, storage=storage, shared=True, trials=6)
     assert len(result.trials) == 6
     again = optuna.load_study(study_name="test", storage=open_storage(storage))
