@@ -82,3 +82,6 @@ def test_all_arms_share_one_table_and_nothing_is_done_twice(bench, tmp_path, mon
     assert "evaluations" not in again.partition("###")[0]
     assert set(again.splitlines()) <= set(first.splitlines())
     assert "### small: 12 architectures within 50 ms" in again
+    monkeypatch.setattr(sys, "argv", ["search.py", *map(str, words), "--budget-ms", "40"])
+    with pytest.raises(SystemExit, match="other settings"):
+        bench.main()
