@@ -134,14 +134,17 @@ class _Canvas:
         self._circle((x, y), 7.5, colour)
 
     def label(self, point: Point, text: str, colour: str) -> None:
-        """Write beside a point, at the side where there is room."""
+        """Write beside a point of a front: above it, where nothing is, or below to the right."""
         x, y = self._at(point)
         lines = text.split("\n")
         room = max(self._width(line, 18) for line in lines) + 20
-        left = x - room > _LEFT
-        y = min(max(y + 18, _TOP + 4), SIZE[1] - _BOTTOM - 24 * len(lines))
+        height = 24 * len(lines)
+        above = y - 18 - height > _TOP
+        right = x + room < SIZE[0] - _RIGHT
+        left = x - room > _LEFT and (above or not right)
+        top = y - 18 - height if above else min(y + 18, SIZE[1] - _BOTTOM - height)
         for number, line in enumerate(lines):
-            place = (x - 18 if left else x + 18, y + 24 * number)
+            place = (x - 18 if left else x + 18, top + 24 * number)
             self._text(place, line, 18, colour, "ra" if left else "la", paper=True)
 
     def steps(self, points: Sequence[Point], colour: str) -> None:
