@@ -155,6 +155,40 @@ def test_gradle_builds_the_same(apk):
     assert re.search(r"onnxruntime-android:\d+\.\d+\.\d+'", text)
 
 
+def test_gradle_bundles_the_same_models():
+    text = (APP / "app/build.gradle").read_text()
+    (task,) = re.findall(r"^def copyShippedModels = .*?^}$", text, re.MULTILINE | re.DOTALL)
+    (folder,) = re.findall(r"""fileTree\("\$rootDir/(.*?)"\) : files\(\)""", task)
+    patterns = re.findall(r"'(\*.*?)'", re.findall("include (.*)", task)[0])
+    bundled = {path.name for pattern in patterns for path in (APP / folder).glob(pattern)}
+    assert bundled == {path.name for path in build_apk.bundled_models()}
+    assert "into new File(shippedAssets, 'models')" in task
+    assert "assets.srcDir shippedAssets" in text
+    assert "tasks.named('preBuild') { dependsOn copyShippedModels }" in text
+    (exported,) = re.findall(r"exportedModels = fileTree\('(.*?)'\) { include '\*.onnx' }", text)
+    assert "exportedModels.isEmpty() ? " in task
+    assert APP / "app" / exported == build_apk.EXPORTED
+
+
+def test_models_that_were_exported_are_bundled_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(build_apk, "EXPORTED", tmp_path)
+    shipped = build_apk.bundled_models()
+    assert shipped
+    (tmp_path / "mine.onnx").touch()
+    assert build_apk.bundled_models() == [tmp_path / "mine.onnx"]
+
+
+def test_an_aar_does_not_bring_the_internet_in(apk):
+    """Gradle merges the manifests of AARs, and removes what ours says is to be removed."""
+    source = (APP / "app/src/main/AndroidManifest.xml").read_text()
+    (asked,) = re.findall(r"<uses-permission\s(.*?)/>", source, re.DOTALL)
+    assert asked.split() == ['android:name="android.permission.INTERNET"', 'tools:node="remove"']
+    assert f'xmlns:tools="{build_apk.MERGER}"' in source
+    for debug in (False, True):
+        assert b"INTERNET" not in build_apk.merged_manifest(debug=debug)
+    assert "INTERNET" not in run(["aapt", "dump", "xmltree", str(apk), "AndroidManifest.xml"])
+
+
 def test_signatures(apk):
     told = run(["apksigner", "verify", "--verbose", "--min-sdk-version", "26", str(apk)])
     assert re.search(r"using v2 scheme \(.*\): true", told)
