@@ -117,6 +117,8 @@ def test_nothing_is_asked_for_and_nothing_else_shown(apk):
     assert [told["name"] for _, told in parts if not told["exported"]] == [".ResultProvider"]
     actions = [told["name"] for name, told in elements if name == "action"]
     assert actions == ["android.intent.action.MAIN", "android.intent.action.SEND"]
+    (measuring,) = [told for _, told in parts if told["name"] == ".BenchmarkActivity"]
+    assert measuring["configChanges"] == 0x20 | 0x80 | 0x100 | 0x200 | 0x400 | 0x800
     assert [told["mimeType"] for name, told in elements if name == "data"] == ["image/*"]
     application = next(told for name, told in elements if name == "application")
     assert application["allowBackup"] == 0
@@ -259,6 +261,7 @@ def test_telemetry_is_off_before_the_runtime_can_load(apk):
     assert body.index('"ORT_DISABLE_TELEMETRY"') < body.index("Landroid/system/Os;.setenv")
     assert body.index("Landroid/system/Os;.setenv") < body.index("Lio/github/mfagan/app/OrtEngine;")
     assert "Lai/onnxruntime" not in section
+    assert "Lio/github/mfagan/app/Work;.<init>" in body  # providers are asked before onCreate
     (application,) = [one for one in manifest(apk) if one[0] == "application"]
     assert application[1]["name"] == ".App"
 
