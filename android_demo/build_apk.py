@@ -32,6 +32,8 @@ from latency.files import check_parents, replacing  # noqa: E402
 PACKAGE = "io.github.mfagan.app"
 MIN_SDK, TARGET_SDK = 26, 36
 VERSION_CODE = 1
+EXPORTED = HERE / "app/src/main/assets/models"
+"""Where `mfagan-export --for-app` puts models."""
 TOOLS = HERE.parent / "runs" / "android-tools"
 PROGRAMS = {
     "javac": "default-jdk-headless",
@@ -48,6 +50,8 @@ OLD_PACKAGES = ("dalvik-exchange", "libandroid-23-java")
 DX = "usr/share/java/com.android.dx.jar"
 ANDROID = "usr/share/java/com.android.android-23.jar"
 NAMESPACE = "http://schemas.android.com/apk/res/android"
+MERGER = "http://schemas.android.com/tools"
+"""Of attributes that say how Gradle merges manifests."""
 PASSWORD = "android"
 """Of debug keys, as Android's own tools have it: it protects nothing."""
 
@@ -120,7 +124,7 @@ def bundled_models() -> list[Path]:
     Raises:
         FileNotFoundError, ValueError: a shipped file is missing or damaged, or none is shipped.
     """
-    if exported := sorted((HERE / "app/src/main/assets/models").glob("*.onnx")):
+    if exported := sorted(EXPORTED.glob("*.onnx")):
         return exported
     from mfagan.shipped import names, shipped
 
@@ -217,10 +221,15 @@ def package_resources(work: Path, models: Iterable[Path], android: Path, *, debu
 
 
 def merged_manifest(*, debug: bool) -> bytes:
-    """Return the app's manifest with that of debug builds in it, as Gradle merges them."""
+    """Return the app's manifest with that of debug builds in it, as Gradle merges them.
+
+    What is marked to be removed is not in it; an AAR's manifest brings nothing in here.
+    """
     Xml.register_namespace("android", NAMESPACE)
     main_manifest = Xml.parse(HERE / "app/src/main/AndroidManifest.xml").getroot()
     main_manifest.set("package", PACKAGE)
+    for element in main_manifest.findall(f"*[@{{{MERGER}}}node='remove']"):
+        main_manifest.remove(element)
     application = main_manifest.find("application")
     assert application is not None
     application.set(f"{{{NAMESPACE}}}extractNativeLibs", "true")  # Gradle's useLegacyPackaging

@@ -117,6 +117,8 @@ def test_nothing_is_asked_for_and_nothing_else_shown(apk):
     assert [told["name"] for _, told in parts if not told["exported"]] == [".ResultProvider"]
     actions = [told["name"] for name, told in elements if name == "action"]
     assert actions == ["android.intent.action.MAIN", "android.intent.action.SEND"]
+    (measuring,) = [told for _, told in parts if told["name"] == ".BenchmarkActivity"]
+    assert measuring["configChanges"] == 0x20 | 0x80 | 0x100 | 0x200 | 0x400 | 0x800
     assert [told["mimeType"] for name, told in elements if name == "data"] == ["image/*"]
     application = next(told for name, told in elements if name == "application")
     assert application["allowBackup"] == 0
@@ -153,6 +155,40 @@ def test_gradle_builds_the_same(apk):
     assert told["versionName"] == version
     assert f"abiFilters '{apk_check.ABI}'" in text
     assert re.search(r"onnxruntime-android:\d+\.\d+\.\d+'", text)
+
+
+def test_gradle_bundles_the_same_models():
+    text = (APP / "app/build.gradle").read_text()
+    (task,) = re.findall(r"^def copyShippedModels = .*?^}$", text, re.MULTILINE | re.DOTALL)
+    (folder,) = re.findall(r"""fileTree\("\$rootDir/(.*?)"\) : files\(\)""", task)
+    patterns = re.findall(r"'(\*.*?)'", re.findall("include (.*)", task)[0])
+    bundled = {path.name for pattern in patterns for path in (APP / folder).glob(pattern)}
+    assert bundled == {path.name for path in build_apk.bundled_models()}
+    assert "into new File(shippedAssets, 'models')" in task
+    assert "assets.srcDir shippedAssets" in text
+    assert "tasks.named('preBuild') { dependsOn copyShippedModels }" in text
+    (exported,) = re.findall(r"exportedModels = fileTree\('(.*?)'\) { include '\*.onnx' }", text)
+    assert "exportedModels.isEmpty() ? " in task
+    assert APP / "app" / exported == build_apk.EXPORTED
+
+
+def test_models_that_were_exported_are_bundled_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(build_apk, "EXPORTED", tmp_path)
+    shipped = build_apk.bundled_models()
+    assert shipped
+    (tmp_path / "mine.onnx").touch()
+    assert build_apk.bundled_models() == [tmp_path / "mine.onnx"]
+
+
+def test_an_aar_does_not_bring_the_internet_in(apk):
+    """Gradle merges the manifests of AARs, and removes what ours says is to be removed."""
+    source = (APP / "app/src/main/AndroidManifest.xml").read_text()
+    (asked,) = re.findall(r"<uses-permission\s(.*?)/>", source, re.DOTALL)
+    assert asked.split() == ['android:name="android.permission.INTERNET"', 'tools:node="remove"']
+    assert f'xmlns:tools="{build_apk.MERGER}"' in source
+    for debug in (False, True):
+        assert b"INTERNET" not in build_apk.merged_manifest(debug=debug)
+    assert "INTERNET" not in run(["aapt", "dump", "xmltree", str(apk), "AndroidManifest.xml"])
 
 
 def test_signatures(apk):
@@ -225,6 +261,7 @@ def test_telemetry_is_off_before_the_runtime_can_load(apk):
     assert body.index('"ORT_DISABLE_TELEMETRY"') < body.index("Landroid/system/Os;.setenv")
     assert body.index("Landroid/system/Os;.setenv") < body.index("Lio/github/mfagan/app/OrtEngine;")
     assert "Lai/onnxruntime" not in section
+    assert "Lio/github/mfagan/app/Work;.<init>" in body  # providers are asked before onCreate
     (application,) = [one for one in manifest(apk) if one[0] == "application"]
     assert application[1]["name"] == ".App"
 

@@ -107,6 +107,6 @@ def test_progress_in_words(jvm):
                    base | {"cancel": True}, base | {"seconds": 100})  # fmt: skip
     assert said == [
         "25 %, about 9.0 s left", "1 %", "100 %",
-        "25 %, about 9.0 s left, in tiles of 64 for want of memory", "ending after this tile",
+        "25 %, about 9.0 s left, in tiles of 64 for want of memory", "ending",
         "25 %, about 5 min 0 s left",
     ]  # fmt: skip

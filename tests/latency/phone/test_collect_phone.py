@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+
 import pytest
 
 import latency.cli
@@ -45,6 +47,29 @@ def test_networks_are_measured_with_the_real_onnx_runtime(phone, collecting, rea
         assert one.emulated
     assert len({one.reference_ms for one in found[:6]}) == 1  # measured once for six
     assert not phone.toolkit.exists()
+
+
+def test_networks_are_measured_with_the_runtime_of_an_aar(phones, collecting, kit, tmp_path):
+    android = phones({"ro.soc.model": "SM8250", "ro.product.cpu.abilist": "arm64-v8a"})
+    (android.root / "system/bin/linker64").touch()
+    aar = tmp_path / "onnxruntime-android.aar"
+    with zipfile.ZipFile(aar, "w") as archive:
+        archive.writestr("jni/arm64-v8a/libonnxruntime.so", b"the AAR's own")
+    seen = set()
+
+    def look(_):
+        seen.update(one.read_bytes() for one in android.toolkit.glob("runtime/*.so"))
+        return False
+
+    android.on_command = look
+    status, out, err = collecting("--ort-aar", aar, *kit[2:], target="snapdragon-865/cpu:int8")
+    assert status == 0, err
+    assert seen == {b"the AAR's own"}
+    found = read_measurements(tmp_path / "m.jsonl")
+    assert out.startswith(f"{len(found)} measurements added to 0")
+    assert {(one.soc, one.unit, one.precision) for one in found} == {
+        ("snapdragon-865", "cpu", "int8")
+    }
 
 
 def test_a_lost_phone_keeps_what_is_measured_and_the_next_call_goes_on(

@@ -4,7 +4,6 @@ import io.github.mfagan.core.Benchmark;
 import io.github.mfagan.core.BenchmarkRequest;
 import io.github.mfagan.core.RefusedException;
 import java.io.File;
-import java.nio.file.Files;
 import java.util.LinkedHashMap;
 import java.util.Map;
 
@@ -22,8 +21,7 @@ public final class MeasureOnDesktop {
         try {
             BenchmarkRequest request = BenchmarkRequest.of(extras);
             File profile = File.createTempFile("layers", "");
-            byte[] model = Files.readAllBytes(new File(request.model).toPath());
-            said = new Benchmark(new OrtEngine(null)).run(request, model, profile);
+            said = new Benchmark(new OrtEngine(null)).run(request, profile);
             profile.delete();
         } catch (RefusedException error) {
             said = Benchmark.error("usage", error.getMessage());

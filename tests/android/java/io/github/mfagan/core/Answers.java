@@ -56,6 +56,10 @@ final class Answers {
                 return progress(q);
             case "upscale":
                 return Upscaling.run(q);
+            case "store":
+                return store(q);
+            case "copy":
+                return copy(q);
             case "layers":
                 return Layers.count(new File(q.text("path"))).toString();
             default:
@@ -143,6 +147,44 @@ final class Answers {
         Window window = part == null ? all : new Window(part[0], part[1], part[2], part[3]);
         return "[" + turned.height() + ", " + turned.width() + ", "
                 + numbers(turned.read(window)) + "]";
+    }
+
+    /** Opens a store, does what is asked, and says what a process that comes next finds. */
+    private static String store(Question q) throws Exception {
+        File folder = new File(q.text("folder"));
+        Store store = new Store(folder);
+        store.open();
+        String failed = "";
+        try {
+            if (q.has("result")) {
+                write(store.nextResult().getPath(), q.text("result").getBytes("UTF-8"));
+                store.takeResult(q.number("scale"), q.text("said"));
+            }
+            if (q.has("source")) {
+                write(store.nextSource().getPath(), q.text("source").getBytes("UTF-8"));
+                store.takeSource();
+            }
+        } catch (java.io.IOException error) {
+            failed = error.getMessage();
+        }
+        File result = store.result();
+        return new Json()
+                .add("failed", Json.quoted(failed))
+                .add("scale", Integer.toString(store.scale()))
+                .add("said", Json.quoted(store.said()))
+                .add("result", Json.quoted(result.isFile()
+                        ? new String(read(result.getPath()), "UTF-8") : ""))
+                .close();
+    }
+
+    private static String copy(Question q) throws Exception {
+        Progress progress = new Progress(0);
+        if (q.has("cancel")) {
+            progress.cancel();
+        }
+        FileInputStream from = new FileInputStream(q.text("path"));
+        byte[] found = Files.readAll(from, q.number("most"), progress);
+        return "[" + found.length + ", " + from.getChannel().isOpen() + "]";
     }
 
     private static String png(Question q) throws Exception {

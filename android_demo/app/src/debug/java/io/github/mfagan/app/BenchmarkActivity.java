@@ -10,7 +10,6 @@ import io.github.mfagan.core.Benchmark;
 import io.github.mfagan.core.BenchmarkRequest;
 import io.github.mfagan.core.RefusedException;
 import java.io.File;
-import java.io.FileInputStream;
 import java.io.FileOutputStream;
 import java.io.IOException;
 import java.io.OutputStream;
@@ -29,14 +28,16 @@ import java.util.TimerTask;
 public final class BenchmarkActivity extends Activity {
     private static final String TAG = "mfagan-benchmark";
     private static final int PIECE = 3000;
-    private static final long MOST_BYTES = 1L << 30;
 
     private volatile boolean answered;
 
     @Override
     protected void onCreate(Bundle state) {
         super.onCreate(state);
-        measure(getIntent());
+        show(extras(getIntent()));
+        if (state == null) { // a screen that is made anew has been measured for, or still is
+            measure(getIntent());
+        }
     }
 
     @Override
@@ -48,10 +49,7 @@ public final class BenchmarkActivity extends Activity {
     private void measure(Intent intent) {
         final Map<String, String> extras = extras(intent);
         final String id = String.valueOf(extras.get("id"));
-        TextView text = new TextView(this);
-        text.setText(extras.toString());
-        text.setKeepScreenOn(true);
-        setContentView(text);
+        show(extras);
         answered = false;
         final BenchmarkRequest request;
         try {
@@ -74,27 +72,19 @@ public final class BenchmarkActivity extends Activity {
         new Thread("benchmark") {
             @Override
             public void run() {
-                String said = line(request);
+                File profile = new File(getCacheDir(), "layers");
+                String said = new Benchmark(App.engine()).run(request, profile);
                 timer.cancel();
                 answer(request.id, said);
             }
         }.start();
     }
 
-    private String line(BenchmarkRequest request) {
-        try {
-            byte[] model = Files.readAll(new FileInputStream(request.model), MOST_BYTES);
-            File profile = new File(getCacheDir(), "layers");
-            return new Benchmark(App.engine()).run(request, model, profile);
-        } catch (IOException error) {
-            return Benchmark.error("model", error.getMessage());
-        } catch (RefusedException error) {
-            return Benchmark.error("model", error.getMessage());
-        } catch (LinkageError error) {
-            return Benchmark.error("runtime", "this build of the app carries no ONNX Runtime");
-        } catch (RuntimeException error) {
-            return Benchmark.error("run", error.toString());
-        }
+    private void show(Map<String, String> extras) {
+        TextView text = new TextView(this);
+        text.setText(extras.toString());
+        text.setKeepScreenOn(true);
+        setContentView(text);
     }
 
     /** Says a line once, in the log and in a file. */

@@ -22,12 +22,7 @@ public final class App extends Application {
             throw new IllegalStateException("telemetry cannot be switched off", error);
         }
         engine = new OrtEngine(new File(libraries));
-    }
-
-    @Override
-    public void onCreate() {
-        super.onCreate();
-        work = new Work(this);
+        work = new Work(this); // other apps may ask ResultProvider before onCreate
     }
 
     /** Returns what loads networks. */

@@ -205,7 +205,22 @@ public final class CompareView extends View implements Painter {
                             }
                             main.post(redraw);
                         } catch (IOException error) {
-                            Report.warn("a picture cannot be shown", error);
+                            refuse(layer, error.getMessage(), error);
+                        } catch (OutOfMemoryError error) {
+                            refuse(layer, "there is too little memory", error);
+                        }
+                    }
+                });
+    }
+
+    private void refuse(final Layer layer, final String why, Throwable error) {
+        Report.warn("a picture cannot be shown", error);
+        main.post(
+                new Runnable() {
+                    @Override
+                    public void run() {
+                        if (layer == before || layer == after) { // not one of before
+                            App.work(getContext()).say("failed: it cannot be shown: " + why);
                         }
                     }
                 });

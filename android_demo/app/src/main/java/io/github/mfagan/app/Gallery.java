@@ -5,8 +5,12 @@ import android.content.ContentValues;
 import android.content.Context;
 import android.net.Uri;
 import android.os.Build;
+import android.provider.DocumentsContract;
 import android.provider.MediaStore;
+import io.github.mfagan.core.CancelledException;
+import io.github.mfagan.core.Files;
 import io.github.mfagan.core.RefusedException;
+import io.github.mfagan.core.Watcher;
 import java.io.File;
 import java.io.FileInputStream;
 import java.io.IOException;
@@ -28,11 +32,11 @@ final class Gallery {
     }
 
     /** Copies the result; a place of null is Pictures/mfagan, where {@link #hasPlace}. */
-    static void save(Context context, File result, Uri place)
-            throws IOException, RefusedException {
+    static void save(Context context, File result, Uri place, Watcher watcher)
+            throws IOException, RefusedException, CancelledException {
         ContentResolver resolver = context.getContentResolver();
         if (place != null) {
-            copy(resolver, result, place);
+            copyOrDelete(resolver, result, place, watcher);
             return;
         }
         ContentValues values = new ContentValues();
@@ -47,7 +51,7 @@ final class Gallery {
         }
         boolean whole = false;
         try {
-            copy(resolver, result, made);
+            copy(resolver, result, made, watcher);
             values.clear();
             values.put(IS_PENDING, 0);
             resolver.update(made, values, null, null);
@@ -59,8 +63,30 @@ final class Gallery {
         }
     }
 
-    private static void copy(ContentResolver resolver, File result, Uri place)
-            throws IOException, RefusedException {
+    private static void copyOrDelete(
+            ContentResolver resolver, File result, Uri place, Watcher watcher)
+            throws IOException, RefusedException, CancelledException {
+        boolean whole = false;
+        try {
+            copy(resolver, result, place, watcher);
+            whole = true;
+        } finally {
+            if (!whole) {
+                delete(resolver, place);
+            }
+        }
+    }
+
+    private static void delete(ContentResolver resolver, Uri place) {
+        try {
+            DocumentsContract.deleteDocument(resolver, place);
+        } catch (Exception error) { // what is declared differs between Android's versions
+            Report.warn("half a picture is left", error);
+        }
+    }
+
+    private static void copy(ContentResolver resolver, File result, Uri place, Watcher watcher)
+            throws IOException, RefusedException, CancelledException {
         InputStream from = new FileInputStream(result);
         try {
             OutputStream to = resolver.openOutputStream(place);
@@ -68,7 +94,7 @@ final class Gallery {
                 throw new IOException("the place cannot be written to");
             }
             try {
-                Files.copy(from, to, Long.MAX_VALUE);
+                Files.copy(from, to, Long.MAX_VALUE, watcher);
             } finally {
                 to.close();
             }

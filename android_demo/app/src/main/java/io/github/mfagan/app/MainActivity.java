@@ -26,9 +26,8 @@ public final class MainActivity extends Activity implements Work.Listener {
     private static final int OPEN_MODEL = 2;
     private static final int SAVE = 3;
     private static final long TICK_MS = 200;
-
-    /** Models that were opened live as long as the app: a screen that is turned keeps them. */
-    private static final List<Model> OPENED = new ArrayList<Model>();
+    private static final int[] BUTTONS = {
+        R.id.pick, R.id.run, R.id.save, R.id.share, R.id.open_model};
 
     private final Handler main = new Handler(Looper.getMainLooper());
     private final List<Model> models = new ArrayList<Model>();
@@ -38,6 +37,7 @@ public final class MainActivity extends Activity implements Work.Listener {
     private Spinner modelList;
     private Spinner providerList;
     private int shown = -1;
+    private int opened;
 
     private final Runnable tick =
             new Runnable() {
@@ -58,14 +58,14 @@ public final class MainActivity extends Activity implements Work.Listener {
         providerList = (Spinner) findViewById(R.id.provider);
         fillModels();
         fillProviders();
-        for (int id : new int[] {R.id.pick, R.id.run, R.id.save, R.id.share}) {
+        for (int id : BUTTONS) {
             findViewById(id).setOnClickListener(clicks);
         }
         if (state == null) {
             take(getIntent());
         } else {
             compare.restore(state);
-            modelList.setSelection(Math.min(state.getInt("model"), models.size() - 1));
+            modelList.setSelection(Math.max(0, Math.min(state.getInt("model"), models.size() - 1)));
             providerList.setSelection(state.getInt("provider"));
         }
     }
@@ -98,11 +98,13 @@ public final class MainActivity extends Activity implements Work.Listener {
         take(intent);
     }
 
-    /** Takes a picture that another app shares. */
+    /** Takes a picture that another app shares, once: Recents give the same intent again. */
     private void take(Intent intent) {
-        if (intent == null || !Intent.ACTION_SEND.equals(intent.getAction())) {
+        if (intent == null || !Intent.ACTION_SEND.equals(intent.getAction())
+                || (intent.getFlags() & Intent.FLAG_ACTIVITY_LAUNCHED_FROM_HISTORY) != 0) {
             return;
         }
+        setIntent(new Intent());
         Object stream = intent.getParcelableExtra(Intent.EXTRA_STREAM);
         if (stream instanceof Uri && "content".equals(((Uri) stream).getScheme())) {
             work.open((Uri) stream); // another scheme could name one of this app's own files
@@ -122,6 +124,8 @@ public final class MainActivity extends Activity implements Work.Listener {
     private void clicked(int id) {
         if (id == R.id.pick) {
             ask(Intent.ACTION_OPEN_DOCUMENT, "image/*", PICK);
+        } else if (id == R.id.open_model) {
+            ask(Intent.ACTION_OPEN_DOCUMENT, "*/*", OPEN_MODEL);
         } else if (id == R.id.run && work.progress() != null) {
             work.cancel();
             changed();
@@ -170,20 +174,8 @@ public final class MainActivity extends Activity implements Work.Listener {
         } else if (request == SAVE) {
             work.save(uri);
         } else if (request == OPEN_MODEL) {
-            openModel(uri);
-        }
-    }
-
-    private void openModel(Uri uri) {
-        String path = String.valueOf(uri.getLastPathSegment());
-        try {
-            OPENED.add(Models.open(this, uri, path.substring(path.lastIndexOf('/') + 1)));
-            fillModels();
-            modelList.setSelection(models.size() - 1);
-        } catch (RefusedException error) {
-            work.say("refused: " + error.getMessage());
-        } catch (IOException error) {
-            work.say("failed: " + error.getMessage());
+            String path = String.valueOf(uri.getLastPathSegment());
+            work.openModel(uri, path.substring(path.lastIndexOf('/') + 1));
         }
     }
 
@@ -196,20 +188,19 @@ public final class MainActivity extends Activity implements Work.Listener {
         } catch (IOException error) {
             work.say("failed: " + error.getMessage());
         }
-        models.addAll(OPENED);
-        final List<Object> titles = new ArrayList<Object>(models);
-        titles.add(getString(R.string.open_model));
+        int own = models.size();
+        models.addAll(work.opened());
+        opened = models.size() - own;
+        List<Object> titles = new ArrayList<Object>(models);
+        if (models.isEmpty()) {
+            titles.add(getString(R.string.no_model));
+        }
         modelList.setAdapter(list(titles));
         modelList.setOnItemSelectedListener(
                 new AdapterView.OnItemSelectedListener() {
                     @Override
                     public void onItemSelected(AdapterView<?> list, View row, int at, long id) {
-                        if (at < models.size()) {
-                            changed();
-                        } else {
-                            list.setSelection(0);
-                            ask(Intent.ACTION_OPEN_DOCUMENT, "*/*", OPEN_MODEL);
-                        }
+                        changed();
                     }
 
                     @Override
@@ -239,6 +230,10 @@ public final class MainActivity extends Activity implements Work.Listener {
         Progress progress = work.progress();
         boolean busy = progress != null;
         boolean picture = work.source().isFile();
+        if (opened != work.opened().size()) {
+            fillModels();
+            modelList.setSelection(models.size() - 1);
+        }
         if (shown != work.version()) {
             showPictures(picture);
         }
@@ -253,6 +248,7 @@ public final class MainActivity extends Activity implements Work.Listener {
         ((Button) findViewById(R.id.run)).setText(busy ? R.string.cancel : R.string.run);
         findViewById(R.id.run).setEnabled(busy || picture);
         findViewById(R.id.pick).setEnabled(!busy);
+        findViewById(R.id.open_model).setEnabled(!busy);
         findViewById(R.id.save).setEnabled(!busy && work.scale() > 0);
         findViewById(R.id.share).setEnabled(!busy && work.scale() > 0);
         main.removeCallbacks(tick);
@@ -274,8 +270,6 @@ public final class MainActivity extends Activity implements Work.Listener {
             compare.show(before, after);
         } catch (RefusedException error) {
             work.say("refused: " + error.getMessage());
-        } catch (IOException error) {
-            work.say("failed: " + error.getMessage());
         }
     }
 

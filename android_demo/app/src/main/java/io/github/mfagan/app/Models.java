@@ -3,8 +3,11 @@ package io.github.mfagan.app;
 import android.content.Context;
 import android.content.res.AssetManager;
 import android.net.Uri;
+import io.github.mfagan.core.CancelledException;
+import io.github.mfagan.core.Files;
 import io.github.mfagan.core.ModelCard;
 import io.github.mfagan.core.RefusedException;
+import io.github.mfagan.core.Watcher;
 import java.io.BufferedInputStream;
 import java.io.ByteArrayInputStream;
 import java.io.IOException;
@@ -41,26 +44,27 @@ final class Models {
     }
 
     /**
-     * Opens a file that the user chose.
+     * Opens a file that the user chose; not on the main thread.
      *
      * @throws RefusedException it is no model of mfagan-export, or none for a phone
      */
-    static Model open(Context context, Uri uri, String title)
-            throws IOException, RefusedException {
+    static Model open(Context context, Uri uri, String title, Watcher watcher)
+            throws IOException, RefusedException, CancelledException {
         InputStream file = context.getContentResolver().openInputStream(uri);
         if (file == null) {
             throw new IOException("the file cannot be opened");
         }
-        byte[] bytes = Files.readAll(file, MOST_BYTES);
+        byte[] bytes = Files.readAll(file, MOST_BYTES, watcher);
         ModelCard card = ModelCard.read(new ByteArrayInputStream(bytes));
         card.checkForPhone();
         return new Model(title, card, null, bytes);
     }
 
     /** Returns the bytes of a model's file. */
-    static byte[] bytes(Context context, Model model) throws IOException, RefusedException {
+    static byte[] bytes(Context context, Model model, Watcher watcher)
+            throws IOException, RefusedException, CancelledException {
         return model.asset == null
                 ? model.bytes
-                : Files.readAll(context.getAssets().open(model.asset), MOST_BYTES);
+                : Files.readAll(context.getAssets().open(model.asset), MOST_BYTES, watcher);
     }
 }

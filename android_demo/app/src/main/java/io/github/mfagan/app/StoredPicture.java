@@ -12,14 +12,21 @@ import io.github.mfagan.core.Window;
 import java.io.File;
 import java.io.IOException;
 
-/** A picture in a file, read part by part; what is transparent lies on white. */
+/**
+ * A picture in a file, read part by part; what is transparent lies on white.
+ *
+ * <p>Opening it reads its size alone. GIF and BMP are decoded as a whole when the first part is
+ * read, which may take long, and more memory than there is.
+ */
 final class StoredPicture implements PictureSource {
-    private final BitmapRegionDecoder decoder;
-    private final Bitmap whole;
+    private final File file;
     private final int height;
     private final int width;
+    private BitmapRegionDecoder decoder;
+    private Bitmap whole;
 
-    private StoredPicture(File file) throws IOException, RefusedException {
+    private StoredPicture(File file) throws RefusedException {
+        this.file = file;
         BitmapFactory.Options bounds = new BitmapFactory.Options();
         bounds.inJustDecodeBounds = true;
         BitmapFactory.decodeFile(file.getPath(), bounds);
@@ -28,25 +35,38 @@ final class StoredPicture implements PictureSource {
         }
         height = bounds.outHeight;
         width = bounds.outWidth;
+    }
+
+    private synchronized void begin() throws IOException {
+        if (decoder != null || whole != null) {
+            return;
+        }
         BitmapRegionDecoder found = null;
         try {
             found = BitmapRegionDecoder.newInstance(file.getPath(), false);
         } catch (IOException error) {
             found = null; // GIF and BMP are read as a whole
         }
-        decoder = found;
-        whole = found == null ? BitmapFactory.decodeFile(file.getPath()) : null;
-        if (decoder == null && whole == null) {
-            throw new RefusedException("the picture is damaged");
+        Bitmap all = found == null ? BitmapFactory.decodeFile(file.getPath()) : null;
+        if (found == null && all == null) {
+            throw new IOException("the picture is damaged");
         }
+        boolean same = found == null
+                ? all.getHeight() == height && all.getWidth() == width
+                : found.getHeight() == height && found.getWidth() == width;
+        if (!same) { // the file was replaced since its size was read
+            throw new IOException("the picture is another one by now");
+        }
+        decoder = found;
+        whole = all;
     }
 
     /**
      * Opens a picture and turns it as its EXIF orientation says.
      *
-     * @throws RefusedException it is none, or damaged
+     * @throws RefusedException it is none
      */
-    static PictureSource open(File file) throws IOException, RefusedException {
+    static PictureSource open(File file) throws RefusedException {
         StoredPicture stored = new StoredPicture(file);
         int orientation = ExifInterface.ORIENTATION_NORMAL;
         try {
@@ -71,6 +91,7 @@ final class StoredPicture implements PictureSource {
 
     @Override
     public int[] read(Window part) throws IOException {
+        begin();
         Bitmap bitmap = whole;
         int left = part.left;
         int top = part.top;

@@ -8,6 +8,7 @@ import android.os.Looper;
 import io.github.mfagan.core.Budget;
 import io.github.mfagan.core.CancelledException;
 import io.github.mfagan.core.Engine;
+import io.github.mfagan.core.Files;
 import io.github.mfagan.core.Network;
 import io.github.mfagan.core.NetworkException;
 import io.github.mfagan.core.PictureSource;
@@ -15,16 +16,18 @@ import io.github.mfagan.core.PngWriter;
 import io.github.mfagan.core.Progress;
 import io.github.mfagan.core.RefusedException;
 import io.github.mfagan.core.RowSink;
+import io.github.mfagan.core.Store;
 import io.github.mfagan.core.Upscaler;
+import io.github.mfagan.core.Window;
 import java.io.BufferedOutputStream;
 import java.io.File;
-import java.io.FileInputStream;
 import java.io.FileOutputStream;
 import java.io.IOException;
 import java.io.InputStream;
 import java.io.OutputStream;
 import java.util.Collections;
-import java.util.Properties;
+import java.util.List;
+import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 
@@ -32,7 +35,7 @@ import java.util.concurrent.Executors;
  * What is done for the user, one thing at a time, on a thread of its own.
  *
  * <p>The picture, its result and what is known of it lie in files: neither turning the phone nor
- * the system's ending the app for want of memory loses them. Only whole results take their place.
+ * the system's ending the app for want of memory loses them: see {@link Store}.
  */
 final class Work {
     /** Who is told, on the main thread, that there is something new to show. */
@@ -47,13 +50,12 @@ final class Work {
 
     private static final long MOST_BYTES = 512L << 20;
     private static final long MOST_TAKEN = 768L << 20;
-    private static final String SCALE = "scale";
-    private static final String SAID = "said";
 
     private final Context context;
-    private final File folder;
+    private final Store store;
     private final Handler main = new Handler(Looper.getMainLooper());
     private final ExecutorService thread = Executors.newSingleThreadExecutor();
+    private final List<Model> opened = new CopyOnWriteArrayList<Model>();
     private volatile Progress progress;
     private volatile String message = "";
     private volatile int version;
@@ -61,11 +63,13 @@ final class Work {
 
     Work(Context context) {
         this.context = context;
-        folder = new File(context.getFilesDir(), "picture");
-        if (!folder.isDirectory() && !folder.mkdirs()) {
-            message = "the app's own folder cannot be made";
+        store = new Store(new File(context.getFilesDir(), "picture"));
+        try {
+            store.open();
+            message = store.said();
+        } catch (IOException error) {
+            message = "failed: " + error.getMessage();
         }
-        message = about().getProperty(SAID, message);
     }
 
     /** Tells a screen of changes; null for none. */
@@ -75,17 +79,22 @@ final class Work {
 
     /** Returns the picture that the user gave. */
     File source() {
-        return new File(folder, "source");
+        return store.source();
     }
 
     /** Returns the result's file. */
     File result() {
-        return new File(folder, "result.png");
+        return store.result();
     }
 
     /** Returns how many times larger the result is, or 0 where there is none. */
     int scale() {
-        return result().isFile() ? Integer.parseInt(about().getProperty(SCALE, "0")) : 0;
+        return store.scale();
+    }
+
+    /** Returns the models that the user opened; they live as long as the app. */
+    List<Model> opened() {
+        return opened;
     }
 
     /** Returns a number that changes with the files. */
@@ -109,22 +118,20 @@ final class Work {
                 new Task() {
                     @Override
                     public String run() throws Exception {
-                        File part = new File(folder, "source.part");
-                        InputStream from = context.getContentResolver().openInputStream(uri);
-                        if (from == null) {
-                            throw new IOException("the picture cannot be opened");
-                        }
-                        OutputStream to = new FileOutputStream(part);
-                        try {
-                            Files.copy(from, to, MOST_BYTES);
-                        } finally {
-                            from.close();
-                            to.close();
-                        }
-                        PictureSource picture = StoredPicture.open(part);
-                        forgetResult();
-                        Files.move(part, source());
-                        return picture.width() + "x" + picture.height() + " pixels";
+                        return openNow(uri);
+                    }
+                });
+    }
+
+    /** Opens a model that the user picked. */
+    void openModel(final Uri uri, final String title) {
+        start(
+                new Task() {
+                    @Override
+                    public String run() throws Exception {
+                        Model model = Models.open(context, uri, title, progress);
+                        opened.add(model);
+                        return model.card.describe();
                     }
                 });
     }
@@ -146,7 +153,7 @@ final class Work {
                 new Task() {
                     @Override
                     public String run() throws Exception {
-                        Gallery.save(context, result(), place);
+                        Gallery.save(context, result(), place, progress);
                         return "saved";
                     }
                 });
@@ -166,19 +173,40 @@ final class Work {
         tell();
     }
 
+    private String openNow(Uri uri) throws Exception {
+        InputStream from = context.getContentResolver().openInputStream(uri);
+        if (from == null) {
+            throw new IOException("the picture cannot be opened");
+        }
+        try {
+            OutputStream to = new FileOutputStream(store.nextSource());
+            try {
+                Files.copy(from, to, MOST_BYTES, progress);
+            } finally {
+                to.close();
+            }
+        } finally {
+            from.close();
+        }
+        PictureSource picture = StoredPicture.open(store.nextSource());
+        picture.read(new Window(0, 0, 1, 1)); // a damaged one is not taken
+        store.takeSource();
+        return picture.width() + "x" + picture.height() + " pixels";
+    }
+
     private String enlargeNow(Model model, String provider) throws Exception {
         model.card.checkForPhone();
         PictureSource picture = StoredPicture.open(source());
         Engine.Settings settings =
                 new Engine.Settings(
                         provider, Collections.<String, String>emptyMap(), threads(), null);
-        Network network = App.engine().load(Models.bytes(context, model), settings);
-        final File part = new File(folder, "result.part");
+        byte[] bytes = Models.bytes(context, model, progress);
+        Network network = App.engine().load(bytes, settings);
         Upscaler.Target target =
                 new Upscaler.Target() {
                     @Override
                     public RowSink open(int height, int width) throws IOException {
-                        OutputStream file = new FileOutputStream(part);
+                        OutputStream file = new FileOutputStream(store.nextResult());
                         return new PngWriter(new BufferedOutputStream(file), height, width);
                     }
                 };
@@ -186,9 +214,6 @@ final class Work {
         try {
             int tile = Budget.tile(model.card, picture.width(), memory(), heap());
             new Upscaler(model.card, network).run(picture, tile, target, progress);
-        } catch (CancelledException error) {
-            Files.remove(part);
-            throw error;
         } finally {
             network.close();
         }
@@ -196,10 +221,8 @@ final class Work {
         int scale = model.card.architecture.scale;
         String said = picture.width() + "x" + picture.height() + " to " + picture.width() * scale
                 + "x" + picture.height() * scale + " in " + took + " on " + provider;
-        forgetResult();
-        Files.move(part, result());
-        keepAbout(scale, said + "\n" + model.card.describe());
-        return said + "\n" + model.card.describe();
+        store.takeResult(scale, said + "\n" + model.card.describe());
+        return store.said();
     }
 
     private void start(final Task task) {
@@ -221,8 +244,9 @@ final class Work {
                 });
     }
 
-    private static String outcome(Task task) {
+    private String outcome(Task task) {
         try {
+            store.discard();
             return task.run();
         } catch (CancelledException error) {
             return "cancelled";
@@ -239,6 +263,16 @@ final class Work {
         } catch (Exception error) {
             Report.warn("a fault of the app", error);
             return "failed: " + error;
+        } finally {
+            discard();
+        }
+    }
+
+    private void discard() {
+        try {
+            store.discard();
+        } catch (IOException error) {
+            Report.warn("what was begun cannot be removed", error);
         }
     }
 
@@ -252,43 +286,6 @@ final class Work {
                         }
                     }
                 });
-    }
-
-    private void forgetResult() throws IOException {
-        Files.remove(new File(folder, "about"));
-        Files.remove(result());
-    }
-
-    private Properties about() {
-        Properties found = new Properties();
-        File file = new File(folder, "about");
-        if (file.isFile()) {
-            try {
-                InputStream from = new FileInputStream(file);
-                try {
-                    found.load(from);
-                } finally {
-                    from.close();
-                }
-            } catch (IOException error) {
-                Report.warn("what is known of the result cannot be read", error);
-            }
-        }
-        return found;
-    }
-
-    private void keepAbout(int scale, String said) throws IOException {
-        Properties kept = new Properties();
-        kept.setProperty(SCALE, Integer.toString(scale));
-        kept.setProperty(SAID, said);
-        File part = new File(folder, "about.part");
-        OutputStream to = new FileOutputStream(part);
-        try {
-            kept.store(to, null);
-        } finally {
-            to.close();
-        }
-        Files.move(part, new File(folder, "about"));
     }
 
     private static int threads() {

@@ -1,6 +1,7 @@
 package io.github.mfagan.core;
 
 import java.io.File;
+import java.io.FileInputStream;
 import java.io.IOException;
 import java.nio.ByteBuffer;
 import java.util.ArrayList;
@@ -15,6 +16,8 @@ import java.util.Map;
  * both. It answers with an error instead of throwing one: a computer waits for the line.
  */
 public final class Benchmark {
+    private static final long MOST_BYTES = 1L << 30;
+
     private final Engine engine;
 
     /** Makes it of what loads networks. */
@@ -29,21 +32,37 @@ public final class Benchmark {
     }
 
     /**
-     * Measures a network.
+     * Measures the network in the request's file.
      *
-     * @param model the bytes of an .onnx file
      * @param profile where the profiler's file may begin, or null for no count of layers
      * @return a line of JSON: the times of all runs, or the error
      */
-    public String run(BenchmarkRequest request, byte[] model, File profile) {
+    public String run(BenchmarkRequest request, File profile) {
+        try {
+            byte[] model = Files.readAll(new FileInputStream(request.model), MOST_BYTES, null);
+            return run(request, model, profile);
+        } catch (OutOfMemoryError error) {
+            return error("memory", "there is too little for this model and input");
+        } catch (IOException error) {
+            return error("model", error.getMessage());
+        } catch (RefusedException error) {
+            return error("model", error.getMessage());
+        } catch (CancelledException error) {
+            throw new IllegalStateException(error); // nobody watches
+        } catch (LinkageError error) {
+            return error("runtime", "this build of the app carries no ONNX Runtime");
+        } catch (RuntimeException error) {
+            return error("run", error.toString());
+        }
+    }
+
+    private String run(BenchmarkRequest request, byte[] model, File profile) {
         try {
             return measure(request, model, profile);
         } catch (NetworkException error) {
             return error("run", error.getMessage());
         } catch (IOException error) {
             return error("profiling", error.getMessage());
-        } catch (OutOfMemoryError error) {
-            return error("memory", "there is too little for this model and input");
         }
     }
 

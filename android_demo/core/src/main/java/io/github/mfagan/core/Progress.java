@@ -45,7 +45,7 @@ public final class Progress implements Watcher {
     /** Returns what a user reads at a time of {@link System#nanoTime}. */
     public String describe(long now) {
         if (cancelled) {
-            return "ending after this tile";
+            return "ending";
         }
         String said = String.format(Locale.ROOT, "%.0f %%", 100 * share);
         if (share >= ENOUGH_TO_ESTIMATE && share < 1) {
