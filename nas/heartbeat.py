@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 
 
@@ -11,7 +12,8 @@ class Heartbeat:
     """A thread that beats for the trial at work.
 
     A server that is away is asked again at the next beat: the main thread meets the same server,
-    and says so.
+    and says so. Any other error is warned of once, and the next beat tries again: a thread that
+    ended would let others take a living trial for dead.
 
     Args:
         beat: tells the storage that the trial of that id is being worked on.
@@ -56,13 +58,26 @@ class Heartbeat:
             self._trial_id = None
 
     def _run(self) -> None:
-        while not self._stopping.wait(self._seconds):
-            trial_id = self._trial_id
-            if trial_id is None:
-                continue
-            try:
-                self._beat(trial_id)
-            except Exception as error:
-                if self._absence(error) is None:
-                    raise
-        self._close()
+        told = False
+        try:
+            while not self._stopping.wait(self._seconds):
+                trial_id = self._trial_id
+                if trial_id is None:
+                    continue
+                try:
+                    self._beat(trial_id)
+                except Exception as error:
+                    if self._absence(error) is None and not told:
+                        told = True
+                        _warn(trial_id, error)
+        finally:
+            self._close()
+
+
+def _warn(trial_id: int, error: Exception) -> None:
+    reason = (str(error).strip().splitlines() or [""])[0]
+    warnings.warn(
+        f"a heartbeat of trial {trial_id} failed ({type(error).__name__}: {reason}); the next ones "
+        "are tried all the same",
+        stacklevel=1,
+    )

@@ -14,7 +14,6 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -36,7 +35,7 @@ WARM_START, ENQUEUED = "warm start", "enqueued"
 WORKER, STOPPED, DUPLICATE, RETRY_OF = (
     f"mfagan_{name}" for name in ("worker", "stopped", "duplicate", "retry_of")
 )
-"""Attributes: who runs a trial; its process gave it up alive; one too many; number of the dead."""
+"""Attributes: who runs a trial; a signal stopped its process; one too many; number of the dead."""
 MOST_RETRIES = 3
 """Of a trial that dies again and again: it may be what kills its processes."""
 POLL_SECONDS = 0.5
@@ -128,7 +127,11 @@ class Worker:
         beats = self._heartbeat
         with beats.of(trial._trial_id) if beats else contextlib.nullcontext():
             name = f"{os.uname().nodename}:{os.getpid()}"
-            trial.set_user_attr(WORKER, {"process": name, "heartbeat": beats is not None})
+            # Optuna's start is the local time of whoever keeps the study, perhaps in another zone.
+            trial.set_user_attr(
+                WORKER,
+                {"process": name, "heartbeat": beats is not None, "started": time.time()},
+            )
             yield
 
     def may_run(self, trials: int, told: list[FrozenTrial]) -> bool:
@@ -169,11 +172,15 @@ class Worker:
         self._drop(trial._trial_id)
 
     def give_up(self, trial: Trial, error: BaseException) -> None:
-        """Fail a trial that this process cannot finish, and let it be retried."""
+        """Fail a trial that this process cannot finish, and let it be retried.
+
+        Only a signal is no fault of the trial: any other error counts as a death.
+        """
         if isinstance(self._storage, Reliable) and isinstance(error, KeyboardInterrupt):
             self._storage.hurry()
         with contextlib.suppress(UpdateFinishedTrialError):
-            trial.set_user_attr(STOPPED, True)
+            if isinstance(error, KeyboardInterrupt):
+                trial.set_user_attr(STOPPED, True)
             self._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
             retry(self._study, _frozen(self._storage, trial))
 
@@ -183,14 +190,22 @@ class Worker:
         if not self._recover:
             return
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            started = trial.datetime_start
-            if self._beats(trial) or started is None:
-                continue
-            # Optuna's times are this machine's, whatever clock they were read from.
-            if (datetime.now() - started).total_seconds() > self._stale_after:
+            if not self._beats(trial) and self._age(trial) > self._stale_after:
                 with contextlib.suppress(UpdateFinishedTrialError):  # another worker was first
                     self._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
                     retry(self._study, trial)
+
+    def _age(self, trial: FrozenTrial) -> float:
+        """Return the seconds for which a trial has been running.
+
+        One whose process died before it said when it began is as old as this process knows it.
+        """
+        worker = trial.user_attrs.get(WORKER)
+        started = worker.get("started") if isinstance(worker, dict) else None
+        if started is not None:
+            return time.time() - float(started)
+        now = self._clock()
+        return now - self._seen.setdefault(trial.number, now)
 
     def _beats(self, trial: FrozenTrial) -> bool:
         """Tell whether a trial's process beats, and this one would find it stale."""
@@ -273,7 +288,7 @@ def _key(parameters: Mapping[str, Any]) -> str:
 
 
 def _deaths(told: Iterable[FrozenTrial], key: str) -> int:
-    """Return how many trials of these parameters died with their process."""
+    """Return how many trials of these parameters died with their process, or raised an error."""
     return sum(
         trial.state == TrialState.FAIL
         and not {STOPPED, DUPLICATE} & trial.user_attrs.keys()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from datetime import datetime, timedelta
 
 import optuna
@@ -43,14 +44,15 @@ def place(request, tmp_path):
     ]
 
 
-def join(place, clock=None, **options):
+def join(place, clock=None, stale_after=4, **options):
     """Return the study and one worker's part in it, with storage of its own."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    storage = open_storage(place, stale_after=4, retry=retry)
+    storage = open_storage(place, stale_after=stale_after, retry=retry)
     study = optuna.create_study(
         storage=storage, study_name="s", direction="maximize", load_if_exists=True
     )
-    worker = Worker(study, storage, place, stale_after=4, clock=clock or Clock(), **options)
+    options = {"stale_after": stale_after, "clock": clock or Clock(), **options}
+    worker = Worker(study, storage, place, **options)
     return study, worker, storage
 
 
@@ -122,15 +124,19 @@ def test_a_live_trial_is_waited_for_and_a_beat_keeps_it_alive(tmp_path):
     trial = study.ask()
     with worker.running(trial):
         clock = Clock()
-        other_study, other, _ = join(place, clock)
+        # Of an hour: where there is no core to spare, even a fresh beat is seconds old.
+        other_study, other, _ = join(place, clock, stale_after=3600)
         assert not look(other, other_study, 1)
         clock.now = 1e6  # it beats: nobody runs another in its place
         assert not look(other, other_study, 1)
-        age(place, 60)
+        age(place, 7200)
         other._reliable.heartbeat(trial._trial_id)
         fail_stale(other._database)
         assert states(study) == ["RUNNING"]
         assert look(other, other_study, 2)
+        age(place, 7200)
+        fail_stale(other._database)
+        assert states(study) == ["FAIL"]  # it had no parameters that could be retried
 
 
 def test_a_trial_that_kills_its_processes_is_given_up(tmp_path):
@@ -197,15 +203,10 @@ def test_only_recover_retries_a_trial_without_a_heartbeat(tmp_path, recover, mon
     place = f"journal:{tmp_path}/s.journal"
     study, worker, _ = join(place, recover=recover)
     study.enqueue_trial({"x": 1})
-    study.ask()
-    assert not look(worker, study, 1)
-
-    class Later(datetime):
-        @classmethod
-        def now(cls, tz=None):
-            return datetime.now(tz) + timedelta(seconds=5)
-
-    monkeypatch.setattr("nas.workers.datetime", Later)
+    with worker.running(study.ask()):
+        assert not look(worker, study, 1)
+    real = time.time
+    monkeypatch.setattr("nas.workers.time.time", lambda: real() + 5)
     worker._clock.now = 5.0
     if recover:
         look(worker, study, 1)
@@ -215,6 +216,72 @@ def test_only_recover_retries_a_trial_without_a_heartbeat(tmp_path, recover, mon
         with pytest.warns(UserWarning, match="another one is run in its place"):
             assert look(worker, study, 1)
         assert states(study) == ["RUNNING"]
+
+
+@pytest.fixture
+def east(monkeypatch):
+    """Let whoever asks for the local time be nine hours ahead."""
+    monkeypatch.setenv("TZ", "EAST-9")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("east")
+@pytest.mark.parametrize("said", [True, False])
+def test_recover_leaves_a_live_trial_of_another_time_zone_alone(tmp_path, monkeypatch, said):
+    """Behind a proxy Optuna's start is the proxy's local time; this worker's is another."""
+    clock = Clock()
+    study, worker, _ = join(f"journal:{tmp_path}/s.journal", clock, recover=True)
+    study.enqueue_trial({"x": 1})
+    trial = study.ask()
+    if said:
+        with worker.running(trial):
+            pass
+    monkeypatch.setenv("TZ", "EAST-18")
+    time.tzset()
+    behind = datetime.now() - study.trials[0].datetime_start
+    assert behind > timedelta(hours=8)
+    assert not look(worker, study, 1)
+    assert states(study) == ["RUNNING"]
+    if not said:  # its process died before it said when it began
+        clock.now = 5.0
+        look(worker, study, 1)
+        assert states(study) == ["FAIL", "WAITING"]
+
+
+def test_a_candidate_that_always_raises_is_given_up(make_objective, tmp_path):
+    storage = f"journal:{tmp_path}/s.journal"
+    poison = str(make_objective().space.smallest)
+
+    def worker():
+        objective = make_objective()
+        score = objective.score
+
+        def diverges(architecture):
+            if str(architecture) == poison:
+                raise ValueError("it diverged")
+            return score(architecture)
+
+        objective.score = diverges
+        return run(objective, tmp_path, storage=storage, shared=True, trials=8, sampler="random")
+
+    for _ in range(MOST_RETRIES):
+        with pytest.raises(ValueError, match="it diverged"):
+            worker()
+    with (
+        pytest.warns(UserWarning, match="is given up: .* died, 4 times in all"),
+        pytest.raises(ValueError, match="it diverged"),
+    ):
+        worker()
+    study = optuna.load_study(study_name="test", storage=open_storage(storage))
+    failed = [t for t in study.trials if t.state == TrialState.FAIL]
+    assert len(failed) == MOST_RETRIES + 1
+    assert not any(STOPPED in t.user_attrs for t in failed)
+    assert not any(
+        t.state == TrialState.WAITING and RETRY_OF in t.user_attrs for t in study.trials
+    )
 
 
 def test_a_stopped_worker_leaves_its_trial_to_the_others(make_objective, tmp_path):
@@ -309,4 +376,24 @@ def test_a_heartbeat_outlives_a_server_that_is_away():
     heart = Heartbeat(beat, 0.001, absence, lambda: closed.append(True))
     with heart.running(), heart.of(7):
         assert beaten.wait(60)
+    heart._thread.join(60)
+    assert closed == [True]
+
+
+def test_a_heartbeat_outlives_an_error_and_tells_it_once():
+    beaten, closed = threading.Event(), []
+    failures = [RuntimeError("odd"), RuntimeError("odd")]
+
+    def beat(trial_id):
+        if failures:
+            raise failures.pop()
+        beaten.set()
+
+    heart = Heartbeat(beat, 0.001, lambda error: None, lambda: closed.append(True))
+    with pytest.warns(UserWarning) as told, heart.running(), heart.of(7):
+        assert beaten.wait(60)
+        heart._stopping.set()
+        heart._thread.join(60)
+    (warning,) = told
+    assert "heartbeat of trial 7 failed (RuntimeError: odd)" in str(warning.message)
     assert closed == [True]
