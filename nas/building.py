@@ -97,6 +97,8 @@ def build_objective(
         "evaluate": evaluated,
         "precision": objective.precision,
     }
+    if objective.lpips_weights is not None:
+        context["lpips_weights"] = objective.lpips_weights
     objective.cache = QualityCache(arguments.cache or arguments.out / CACHE_FILE, context)
     return objective
 

@@ -32,6 +32,7 @@ from nas.flags import (
     add_quality_flags,
     budgets_by_target,
     check_flags,
+    check_staleness,
     without_effect,
 )
 from nas.quality import Quality
@@ -122,10 +123,9 @@ def build_parser() -> Parser:
     parser.add_argument(
         "--stale-after",
         type=_stale_after,
-        default=STALE_AFTER,
         metavar="SECONDS",
-        help="without a sign of life after which a trial of another process counts as dead; a "
-        "database's is then retried",
+        help="without a sign of life after which a trial of another process counts as dead "
+        f"({STALE_AFTER:g} when left out); a database's is then retried",
     )
     parser.add_argument(
         "--recover",
@@ -163,7 +163,8 @@ def command(arguments: argparse.Namespace) -> int:
     quality = Quality.parse(arguments.quality, arguments.lpips_weights)
     if arguments.storage is not None:
         check_storage(arguments.storage)
-    elif arguments.recover or arguments.stale_after != STALE_AFTER:
+        check_staleness(arguments)
+    elif arguments.recover or arguments.stale_after is not None:
         warn(
             PROGRAM,
             "--recover and --stale-after have no effect without --storage: no other process "
@@ -251,7 +252,7 @@ def command(arguments: argparse.Namespace) -> int:
         **files,
         shared=arguments.storage is not None,
         enqueue=enqueue,
-        stale_after=arguments.stale_after,
+        stale_after=STALE_AFTER if arguments.stale_after is None else arguments.stale_after,
         recover=arguments.recover,
         silent=arguments.json,
     )
@@ -264,8 +265,10 @@ def command(arguments: argparse.Namespace) -> int:
     trials = f"after the search, whose {len(result.trials)} trials are saved"
     turns = taking_turns(arguments.out / SUMMARY) if arguments.storage else nullcontext()
     with telling(lambda: trials), turns:
-        done = finish(arguments, cut, objective, result, device)
+        done, failed = finish(arguments, cut, objective, result, device)
     _print(arguments, result, done)
+    if failed is not None:  # of several targets the others are written
+        raise failed
     return 0
 
 
@@ -285,7 +288,7 @@ def _print(arguments: argparse.Namespace, result: SearchResult, done: list[Finis
         from nas.finishing import overview
         from nas.report import to_json
 
-        if len(done) > 1:
+        if done[0].folder != arguments.out:  # one of several targets'
             summary: dict[str, Any] = {"targets": overview(done)}
         else:
             whole = to_json(done[0].result, done[0].outcome)
@@ -328,6 +331,6 @@ def _print_target(result: SearchResult, outcome: Outcome | None) -> None:
         print(f"  measured: {ms:.2f} ms, the best of {len(result.measured)} within the budget")
     for one in outcome.exported:
         print(
-            f"  {one.file}: {one.latency_ms:.2f} ms, {one.peak_mib:.2f} MiB and "
-            f"{one.parameters:,} parameters, judged from the file"
+            f"  {one.file} ({one.precision}): {one.latency_ms:.2f} ms predicted for {target}, "
+            f"{one.peak_mib:.2f} MiB in fp32, {one.parameters:,} parameters, judged from the file"
         )

@@ -37,9 +37,12 @@ _LASTING = re.compile(
 )
 """Reasons that waiting does not mend."""
 _TRIES_TO_MAKE_TABLES = 10
-_CONNECT = {
+_MYSQL = {"connect_timeout": 10, "read_timeout": 60, "write_timeout": 60}
+_CONNECT: dict[str, dict[str, int]] = {
     "psycopg": {"connect_timeout": 10, "keepalives_idle": 30, "tcp_user_timeout": 60_000},
     "psycopg2": {"connect_timeout": 10, "keepalives_idle": 30, "tcp_user_timeout": 60_000},
+    "pymysql": _MYSQL,
+    "mysqldb": _MYSQL,
 }
 """A server that vanishes without a word is noticed within a minute."""
 
@@ -88,9 +91,9 @@ def open_proxy(text: str) -> Reliable:
     host, port = grpc_address(text)
     try:
         with _no_experiments():
-            from optuna.storages import GrpcStorageProxy
+            from nas.proxy import ProxyWithDeadlines
 
-            storage: BaseStorage = GrpcStorageProxy(host=host, port=port)
+            storage: BaseStorage = ProxyWithDeadlines(host=host, port=port)
     except ImportError as error:
         raise ValueError(_missing_driver(text, error)) from error
     proxy = Reliable(storage, text, absence_of(text))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from latency.commandline import FailureError
 from latency.files import write_json, write_text
 from mfagan.page import heading, page, table
 from nas.budgets import Phone
@@ -45,8 +46,11 @@ def finish(
     objective: Objective,
     result: SearchResult,
     device: torch.device,
-) -> list[Finished]:
+) -> tuple[list[Finished], FailureError | None]:
     """Choose, write and report for each target, in a folder of its own where there are several.
+
+    What fails for one of several targets keeps nothing from the others: their files are written,
+    and the first failure is returned beside them.
 
     Args:
         arguments: of `mfagan-search`.
@@ -56,40 +60,56 @@ def finish(
         device: where to fine-tune and measure.
 
     Raises:
-        FailureError: nothing that was tried keeps a budget, or an exported file does not.
+        FailureError: for no target does what was tried keep its budget, or an exported file.
     """
+    phones = objective.budgets.phones
+    done: list[Finished] = []
+    failed: FailureError | None = None
+    for phone in phones:
+        folder = arguments.out if len(phones) == 1 else arguments.out / folder_name(phone)
+        seen = view(result, objective, phone)
+        try:
+            done.append(_finish_one(arguments, cut, objective, seen, phone, folder, device))
+        except FailureError as error:
+            failed = failed or error
+    if failed is not None and not done:
+        raise failed
+    if len(phones) > 1:
+        more = _write_overview(arguments.out, result, done)
+        done[-1] = replace(done[-1], written=(*done[-1].written, *more))
+    return done, failed
+
+
+def _finish_one(
+    arguments: argparse.Namespace,
+    cut: Path,
+    objective: Objective,
+    seen: SearchResult,
+    phone: Phone,
+    folder: Path,
+    device: torch.device,
+) -> Finished:
+    """Choose, write and report for one target, whose view of the search is given."""
     from nas.chosen import write_weights
     from nas.measuring import measure_best
     from nas.pictures import front_pictures
     from nas.report import write_search
 
-    phones = objective.budgets.phones
-    views = [(phone, view(result, objective, phone)) for phone in phones]
-    for phone, seen in views:
-        if not seen.feasible or (seen.chooses and not seen.within):
-            tried = [parse_member(trial.architecture) for trial in seen.trials]
-            raise objective.budgets.nothing_fits(phone, tried)
-    done = []
-    for phone, seen in views:
-        folder = arguments.out if len(phones) == 1 else arguments.out / folder_name(phone)
-        former, outcome = chosen_before(folder), None
-        if arguments.measure:
-            seen = measure_best(arguments, cut, objective, seen, phone)
-        if seen.chooses:
-            outcome = write_weights(arguments, cut, objective, seen, phone, folder, device)
-        written = write_search(folder, seen, outcome, front_pictures(objective, seen))
-        paths = [] if outcome is None else [folder / outcome.file]
-        exported = () if outcome is None else outcome.exported
-        remove_former(folder, former, "" if outcome is None else outcome.file)
-        remove_other_exports(folder, exported)
-        paths += [folder / one.file for one in exported]
-        done.append(
-            Finished(folder=folder, result=seen, outcome=outcome, written=(*paths, *written))
-        )
-    if len(phones) > 1:
-        more = _write_overview(arguments.out, result, done)
-        done[-1] = replace(done[-1], written=(*done[-1].written, *more))
-    return done
+    if not seen.feasible or (seen.chooses and not seen.within):
+        tried = [parse_member(trial.architecture) for trial in seen.trials]
+        raise objective.budgets.nothing_fits(phone, tried)
+    former, outcome = chosen_before(folder), None
+    if arguments.measure:
+        seen = measure_best(arguments, cut, objective, seen, phone)
+    if seen.chooses:
+        outcome = write_weights(arguments, cut, objective, seen, phone, folder, device)
+    written = write_search(folder, seen, outcome, front_pictures(objective, seen))
+    paths = [] if outcome is None else [folder / outcome.file]
+    exported = () if outcome is None else outcome.exported
+    remove_former(folder, former, "" if outcome is None else outcome.file)
+    remove_other_exports(folder, exported)
+    paths += [folder / one.file for one in exported]
+    return Finished(folder=folder, result=seen, outcome=outcome, written=(*paths, *written))
 
 
 def view(result: SearchResult, objective: Objective, phone: Phone) -> SearchResult:

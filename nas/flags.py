@@ -11,6 +11,7 @@ from nas.budgets import Phone, parse_targets
 from nas.evaluating import EVALUATIONS, FP32, INT8, PRECISIONS, SHARED, TRAINED
 from nas.quality import MEASURES, PSNR_Y
 from nas.sampling import WARM_STARTS
+from nas.storage import GRPC, journal_path
 
 MEASURED = 5
 """Of the best, measured first by `--measure`."""
@@ -149,6 +150,11 @@ def check_flags(arguments: argparse.Namespace) -> None:
         )
     if arguments.evaluate == TRAINED and arguments.candidate_steps is None:
         raise ValueError("--evaluate trained needs --candidate-steps N, of each candidate")
+    if arguments.evaluate == TRAINED and arguments.finetune_steps:
+        raise ValueError(
+            "--finetune-steps begins at the supernet's weights and would throw the "
+            "--candidate-steps of --evaluate trained away; leave one of the two out"
+        )
     chooses = any(ms is not None for ms in budgets_by_target(arguments).values())
     for flag, value in (
         ("--measure", arguments.measure),
@@ -156,6 +162,21 @@ def check_flags(arguments: argparse.Namespace) -> None:
     ):
         if value and not chooses:
             raise ValueError(f"{flag} needs --budget-ms: without it nothing is chosen")
+
+
+def check_staleness(arguments: argparse.Namespace) -> None:
+    """Check that trials which train are given time where the storage knows no heartbeat.
+
+    Raises:
+        ValueError: nobody said how long they may take.
+    """
+    beats = journal_path(arguments.storage) is None and not arguments.storage.startswith(GRPC)
+    if arguments.evaluate == TRAINED and not beats and arguments.stale_after is None:
+        raise ValueError(
+            "--evaluate trained in a journal or behind grpc://, which know no heartbeat, needs "
+            "--stale-after SECONDS, longer than any candidate trains: another worker takes a trial "
+            "for dead after it"
+        )
 
 
 def without_effect(arguments: argparse.Namespace, phones: Sequence[Phone]) -> Iterator[str]:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import re
 import statistics
 import tempfile
+import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from latency.commandline import FailureError
 from latency.measurement import Measurement, append_measurements, read_measurements
+from latency.phone.runtime import LIBRARY
 from nas.budgets import Phone, rounded_up
 from nas.exported import export_weights
 from nas.flags import MEASURED
@@ -27,6 +31,7 @@ HOST, ADB = "host", "adb"
 ROUNDS = 2
 """Visits to every model on a phone; on this machine `latency.host` visits each many times."""
 _HOST_VISITS = 20
+_SYMBOLS = re.compile(rb"VERS_(\d+\.\d+\.\d+)\0")
 
 
 def parse_measure(text: str, phones: Sequence[Phone], *, has_runtime: bool) -> None:
@@ -68,7 +73,8 @@ def measure_best(
     """Return the result with the best few measured, so that one of them is chosen.
 
     The best are measured first; where none of them keeps the budget, the next best. What was
-    measured before, in the folder's `measurements.jsonl`, is not measured again.
+    measured before with the same threads, runtime and precision, in the folder's
+    `measurements.jsonl`, is not measured again.
 
     Args:
         arguments: of `mfagan-search`.
@@ -82,7 +88,8 @@ def measure_best(
     """
     assert result.budget_ms is not None
     kept = arguments.out / FILE
-    known = _medians(read_measurements(kept)) if kept.is_file() else {}
+    before = read_measurements(kept) if kept.is_file() else []
+    known = _medians(_comparable(before, arguments, phone))
     measured: dict[str, float] = {}
     ordered = [trial.architecture for trial in reversed(result.within)]
     with contextlib.ExitStack() as stack:
@@ -137,14 +144,13 @@ def _measure(
 @contextlib.contextmanager
 def _open(arguments: argparse.Namespace, phone: Phone) -> Iterator[Device]:
     """Yield what `--measure` names."""
-    cores = phone.profile.target.cores or ""
     if arguments.measure == HOST:
-        yield _Host(int(cores) if cores.isdecimal() else arguments.threads)
+        yield _Host(_threads(arguments, phone))
         return
     from latency.collect_devices import PhoneDevice
     from latency.phone.command import Source, open_phone
     from latency.phone.provider import parse_providers
-    from latency.profile_cli import DEFAULT_LIMIT_S, DEFAULT_PHONE_THREADS
+    from latency.profile_cli import DEFAULT_LIMIT_S
 
     serial = arguments.measure.partition(":")[2] or None
     (provider,) = parse_providers("qnn" if phone.profile.unit == "npu" else "cpu", ())
@@ -152,10 +158,52 @@ def _open(arguments: argparse.Namespace, phone: Phone) -> Iterator[Device]:
         yield _Rounds(
             PhoneDevice(
                 session, folder, provider,
-                threads=int(cores) if cores.isdecimal() else DEFAULT_PHONE_THREADS,
+                threads=_threads(arguments, phone),
                 limit_s=DEFAULT_LIMIT_S, cool=None, precision=_plain(phone.profile.precision),
             )
         )  # fmt: skip
+
+
+def _threads(arguments: argparse.Namespace, phone: Phone) -> int:
+    """Return the threads of ONNX Runtime: the target's cores, else the device's usual ones."""
+    from latency.profile_cli import DEFAULT_PHONE_THREADS
+
+    cores = phone.profile.target.cores or ""
+    if cores.isdecimal():
+        return int(cores)
+    return int(arguments.threads) if arguments.measure == HOST else DEFAULT_PHONE_THREADS
+
+
+def _runtime_version(arguments: argparse.Namespace) -> str | None:
+    """Return the version of ONNX Runtime that would measure; None where its file tells none."""
+    if arguments.measure == HOST:
+        return version("onnxruntime")
+    for path in arguments.ort_aar:
+        with (
+            contextlib.suppress(KeyError, OSError, zipfile.BadZipFile),
+            zipfile.ZipFile(path) as aar,
+        ):
+            # The library's symbols carry its version.
+            if found := _SYMBOLS.search(aar.read(f"jni/arm64-v8a/{LIBRARY}")):
+                return found[1].decode()
+    return None
+
+
+def _comparable(
+    before: Sequence[Measurement], arguments: argparse.Namespace, phone: Phone
+) -> list[Measurement]:
+    """Return the measurements that one of now could be compared with."""
+    if not before:
+        return []
+    wanted = (
+        _runtime_version(arguments), _threads(arguments, phone), phone.profile.precision,
+        tuple(arguments.input),
+    )  # fmt: skip
+    return [
+        one
+        for one in before
+        if (one.runtime_version, one.threads, one.precision, one.input_size) == wanted
+    ]
 
 
 class _Host:

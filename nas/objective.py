@@ -108,6 +108,8 @@ class Objective:
         measured = self.judge.measure_bicubic()
         _check_measured(measured)
         self.bicubic = self.quality.value(measured, self.space.scale)
+        # After they were loaded, which says what is missing.
+        self.lpips_weights = self.quality.weights_digest()
 
     @property
     def metric(self) -> str:

@@ -33,6 +33,7 @@ def identity_of(
     budgets = objective.budgets
     profiles = [json.dumps(asdict(phone.profile), sort_keys=True) for phone in budgets.phones]
     height, width = objective.size
+    lpips = objective.lpips_weights
     return {
         "ranked_by": ranked_by.sha256,
         "cut_from": cut_from.sha256,
@@ -48,6 +49,7 @@ def identity_of(
         "budget_params": _budget(budgets.limits.parameters),
         "risk": f"{budgets.risk!r}",
         "quality": str(objective.quality),
+        **({} if lpips is None else {"lpips_weights": lpips}),
         "evaluate": objective.evaluated,
         "precision": objective.precision,
         "seed": f"{seed}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -82,6 +83,22 @@ class Quality:
     def __str__(self) -> str:
         """Return the text that `parse` reads."""
         return ",".join(f"{term.name}={term.weight:g}" for term in self.terms)
+
+    def weights_digest(self) -> str | None:
+        """Return a digest of the files of LPIPS's weights; None where no term is LPIPS."""
+        from latency.files import sha256
+
+        names = [t.name.removeprefix("lpips_") for t in self.terms if t.name.startswith("lpips_")]
+        if not names or self.lpips_folder is None:
+            return None
+        from mfagan.quality.lpips import NETWORKS
+
+        files = [
+            self.lpips_folder / file.name
+            for name in sorted(names)
+            for file in (NETWORKS[name].backbone, NETWORKS[name].lin)
+        ]
+        return hashlib.sha256("".join(map(sha256, files)).encode()).hexdigest()
 
     @property
     def is_psnr_y(self) -> bool:

@@ -86,3 +86,24 @@ def test_photographs_that_a_measure_does_not_see_are_refused(make_objective):
     # 96x112 pixels are one block of NIQE's 96, and nine are needed.
     with pytest.raises(ValueError, match="niqe_y_crop4 cannot be measured on these validation"):
         make_objective(quality=Quality.parse("niqe"))
+
+
+def test_other_weights_of_lpips_are_another_search(make_objective, tmp_path, monkeypatch):
+    from test_study import CUT_FROM, RANKED_BY
+
+    from nas.opening import identity_of
+
+    for name in ("alexnet-owt-7be5be79.pth", "alex.pth"):
+        (tmp_path / name).write_bytes(name.encode())
+    quality = Quality.parse("psnr_y=1,lpips_alex=-3", tmp_path)
+    monkeypatch.setattr(Quality, "measure", lambda self, *_: dict.fromkeys(self.names(4), 1.0))
+
+    def identity(quality):
+        return identity_of(make_objective(quality=quality), RANKED_BY, CUT_FROM, 0)
+
+    before = identity(quality)
+    assert before == identity(Quality.parse("psnr_y=1,lpips_alex=-3", tmp_path))
+    (tmp_path / "alexnet-owt-7be5be79.pth").write_bytes(b"others")
+    after = identity(quality)
+    assert {name for name in after if after[name] != before[name]} == {"lpips_weights"}
+    assert "lpips_weights" not in identity(Quality())

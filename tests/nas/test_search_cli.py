@@ -59,6 +59,8 @@ def test_search_and_fine_tuning_end_within_the_budget(supernet_file, photos, tmp
     with torch.no_grad():
         assert torch.equal(network(x), tuned(x))
         assert not torch.equal(network(x), load_network(supernet_file)[0](x, network.architecture))
+    judged = f"_fp32.onnx (fp32): {ms} ms predicted for snapdragon-865/gpu@tflite:fp16, "
+    assert any(judged in line for line in printed)
     written = [line for line in printed if line.startswith(str(out))]
     assert {line.rsplit("/", 1)[1] for line in written} == {
         name, f"{architecture}_fp32.onnx", "report.html", "pareto.png", "best.toml", "pareto.csv",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import zipfile
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,7 @@ from search_commands import words
 
 from latency import from_onnx
 from latency.costs import costs
+from latency.measurement import Measurement, append_measurements, read_measurements
 from latency.predict import predict
 from latency.profile import load_profile
 from latency.target import PROFILE_FOLDER
@@ -109,6 +111,36 @@ def test_several_targets_share_one_evaluation(supernet_file, photos, tmp_path, c
     assert both.keys() == set(told(out)["trials"][0]["latencies_ms"])
     assert main(flags) == 0
     assert sorted(set(measured)) == sorted(measured)
+
+
+def test_a_target_that_nothing_fits_keeps_no_other_from_its_files(
+    supernet_file, photos, tmp_path, capsys, monkeypatch
+):
+    from nas import finishing
+
+    real = finishing.view
+
+    def view(result, objective, phone):
+        """Reject every trial for the CPU."""
+        seen = real(result, objective, phone)
+        if phone.profile.unit == "cpu":
+            trials = tuple(replace(one, reason=one.reason or "over") for one in seen.trials)
+            return replace(seen, trials=trials)
+        return seen
+
+    monkeypatch.setattr(finishing, "view", view)
+    out = tmp_path / "out"
+    flags = words(supernet_file, photos, out)
+    at = flags.index("--target")
+    flags[at : at + 2] = ["--targets", "snapdragon-865/cpu=1.2,snapdragon-865/gpu"]
+    assert main([*flags, "--json"]) == 1
+    captured = capsys.readouterr()
+    (written,) = json.loads(captured.out)["targets"]
+    assert written["target"] == "snapdragon-865/gpu@tflite:fp16"
+    assert (out / written["chosen"]["weights"]).is_file()
+    assert told(out)["targets"] == [written]
+    assert "1.2 ms on snapdragon-865/cpu@onnxruntime:int8" in captured.err
+    assert captured.err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -211,6 +243,8 @@ def test_trained_candidates_keep_their_runs_and_are_not_trained_again(
     trained = [*flags, "--evaluate", "trained", "--candidate-steps", "2"]
     assert main([*flags, "--evaluate", "trained"]) == 2
     assert "needs --candidate-steps" in capsys.readouterr().err
+    assert main([*trained, "--finetune-steps", "2"]) == 2
+    assert "would throw the --candidate-steps of --evaluate trained away" in capsys.readouterr().err
     assert main([*trained, "--dry-run"]) == 0
     assert not out.exists()
     assert main(trained) == 0
@@ -286,6 +320,39 @@ def test_the_best_few_are_measured_here_and_chosen_by_that(
     monkeypatch.setattr(measuring._Host, "measure", None)  # what was measured is kept
     assert main([*flags, "--measure", "host"]) == 0
     assert told(out) == search
+    lines = read_measurements(out / measuring.FILE)
+    (out / measuring.FILE).unlink()
+    append_measurements(out / measuring.FILE, [replace(one, threads=2) for one in lines])
+    monkeypatch.setattr(measuring._Host, "measure", lambda *_: iter(lines))
+    assert main([*flags, "--measure", "host"]) == 0
+    assert len(read_measurements(out / measuring.FILE)) == 2 * len(lines)
+
+
+@pytest.mark.parametrize("threads", [4, 2])
+def test_a_phones_times_count_for_the_runtime_that_its_library_names(tmp_path, threads):
+    from types import SimpleNamespace
+
+    from nas import measuring
+    from nas.budgets import load_phones
+
+    (phone,) = load_phones({"snapdragon-865/cpu": 4.0})
+    phone = replace(phone, profile=replace(phone.profile, cores=str(threads)))
+    one = Measurement(
+        device="Pixel", soc="snapdragon-865", runtime="onnxruntime", runtime_version="1.22.0",
+        precision="int8", unit="cpu", model="m.onnx", architecture="mfa_x4_w8_c2_s0",
+        input_size=(128, 128), inference_times_ms=(2.0,), warmup=2, threads=4, load_time_ms=None,
+        peak_memory_bytes=None, layers_per_unit=None, clocks=None, thermal=None, emulated=False,
+        date="2026-01-01",
+    )  # fmt: skip
+    for name, symbol in (("same", b"VERS_1.22.0"), ("newer", b"VERS_1.23.0"), ("nameless", b"")):
+        aar = tmp_path / f"{name}.aar"
+        with zipfile.ZipFile(aar, "w") as file:
+            file.writestr("jni/arm64-v8a/libonnxruntime.so", b"ELF\0" + symbol + b"\0")
+        arguments = SimpleNamespace(measure="adb", ort_aar=[aar], threads=1, input=(128, 128))
+        found = measuring._comparable([one], arguments, phone)
+        assert found == ([one] if (name, threads) == ("same", 4) else [])
+        for other in ({"precision": "fp32"}, {"input_size": (64, 64)}):
+            assert not measuring._comparable([replace(one, **other)], arguments, phone)
 
 
 @pytest.mark.parametrize(

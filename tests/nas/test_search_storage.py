@@ -119,6 +119,21 @@ def test_a_server_that_never_answers_is_one_sentence(
     assert slept == list(databases.PAUSES)
 
 
+@pytest.mark.parametrize("storage", ["journal:s.journal", "grpc://localhost:1"])
+def test_candidates_that_train_need_a_stale_after_where_nothing_beats(
+    supernet_file, photos, tmp_path, capsys, monkeypatch, storage
+):
+    monkeypatch.chdir(tmp_path)
+    flags = words(supernet_file, photos, tmp_path / "out", "--storage", storage, "--dry-run")
+    trained = [*flags, "--evaluate", "trained", "--candidate-steps", "2"]
+    assert main(trained) == 2
+    error = capsys.readouterr().err
+    assert "needs --stale-after SECONDS, longer than any candidate trains" in error
+    assert error.count("\n") == 1
+    assert main([*trained, "--stale-after", "120"]) == 0
+    assert main(flags) == 0
+
+
 def test_flags_for_other_processes_are_told_when_there_are_none(
     supernet_file, photos, tmp_path, capsys
 ):
