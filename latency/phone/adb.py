@@ -170,7 +170,7 @@ class Device:
         if done.returncode:
             if not self.there():
                 raise self._lost(done.stderr)
-            reason = _reason(done.stderr or done.stdout).rpartition("remote ")[2]
+            reason = _reason(f"{done.stdout}\n{done.stderr}").rpartition("remote ")[2]
             raise FailureError(f"the device '{self.serial}' takes no file: {reason}")
 
     def there(self) -> bool:
@@ -236,5 +236,8 @@ def _call(words: list[str], seconds: float) -> subprocess.CompletedProcess[str]:
 
 
 def _reason(text: str) -> str:
+    """Return adb's last error, or its last line: what was pushed may be told after the error."""
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("* daemon")]
-    return shown(lines[-1].removeprefix("adb: ").removeprefix("error: "), 200) if lines else "?"
+    errors = [line for line in lines if line.startswith(("adb: error: ", "error: "))]
+    told = (errors or lines or ["?"])[-1]
+    return shown(told.removeprefix("adb: ").removeprefix("error: "), 200)

@@ -8,13 +8,15 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 import latency.cli
+from latency.commandline import FailureError
 from latency.measurement import read_measurements
 from latency.phone import session
-from latency.phone.adb import choose_device, find_adb
+from latency.phone.adb import Device, choose_device, find_adb
 
 HANGS = '#!/bin/sh\necho $$ > "${0%/*}/../pid"\nexec sleep 100\n'
 
@@ -106,6 +108,20 @@ def test_the_phone_is_full(phone, profile, kit, tmp_path):
     assert "takes no file: No space left on device" in said
     assert not phone.toolkit.exists()
     assert not (tmp_path / "m.jsonl").exists()
+
+
+def test_adbs_error_is_told_whatever_it_prints_after_it(monkeypatch, tmp_path):
+    """Which of its lines comes first is chance."""
+    (tmp_path / "x").write_bytes(b"x")
+    pushed = "x: 1 file pushed, 0 skipped. 183.3 MB/s (200004 bytes in 0.001s)\n"
+    failed = "adb: error: failed to copy 'x' to '/y': remote No space left on device\n"
+    device = Device(adb=tmp_path / "adb", serial="x")
+    monkeypatch.setattr(Device, "there", lambda _: True)
+    for out, err in ((pushed, failed), (failed + pushed, ""), ("", failed + pushed)):
+        done = SimpleNamespace(returncode=1, stdout=out, stderr=err)
+        monkeypatch.setattr(Device, "_adb", lambda *_, done=done: done)
+        with pytest.raises(FailureError, match=r"takes no file: No space left on device$"):
+            device.push(tmp_path / "x", "/y")
 
 
 def test_adbs_server_is_killed(phone, profile, kit, adb, tmp_path, monkeypatch):
