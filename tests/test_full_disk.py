@@ -101,8 +101,15 @@ def check_sentences(err):
     assert not [line for line in lines if len(line) > 400]
 
 
-@pytest.mark.parametrize("line", COMMANDS.values(), ids=COMMANDS)
-def test_a_failing_disk(root, tmp_path, capsys, line):
+LONG = ("a search", "an export")
+"""Write many files, and work for seconds before each: all of them are tried in the slow suite."""
+STRIDES = [
+    pytest.param(line, 5 if name in LONG else 1, id=name) for name, line in COMMANDS.items()
+] + [pytest.param(COMMANDS[name], 1, id=f"{name}, all", marks=pytest.mark.slow) for name in LONG]
+
+
+@pytest.mark.parametrize(("line", "stride"), STRIDES)
+def test_a_failing_disk(root, tmp_path, capsys, line, stride):
     """At every file that the command opens for writing, over an earlier result."""
     out = tmp_path / "out"
     out.mkdir()
@@ -111,7 +118,7 @@ def test_a_failing_disk(root, tmp_path, capsys, line):
     assert disk.opened
     former = contents(out)
     capsys.readouterr()
-    for k in range(1, disk.opened + 1):
+    for k in sorted({*range(1, disk.opened + 1, stride), disk.opened}):
         code = CODES[k % len(CODES)]
         again = tmp_path / f"again{k}"
         shutil.copytree(out, again)
