@@ -120,7 +120,7 @@ def test_half_a_line_is_cut_off_and_the_search_goes_on(supernet_file, photos, ma
 def test_a_shared_journal_is_mended_too(supernet_file, photos, made, tmp_path):
     shared = tmp_path / "shared.journal"
     shared.write_bytes((made / "study.journal").read_bytes()[:-9])
-    more = ["--storage", f"journal:{shared}", "--stale-after", "1"]
+    more = ["--storage", f"journal:{shared}", "--stale-after", "10"]
     assert main([*words(supernet_file, photos, tmp_path / "out"), *more]) == 0
     assert len(read_search(tmp_path / "out").trials) == 6
     size = shared.stat().st_size
