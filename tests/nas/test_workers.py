@@ -105,6 +105,9 @@ def test_a_stale_trial_is_retried_once_by_two_workers_at_once(tmp_path):
     (again,) = (trial for trial in study.trials if trial.state.name == "WAITING")
     assert given_parameters(again) == {"x": 1, "y": 2}
     assert again.user_attrs == {"enqueued": True, RETRY_OF: dead.number}
+    dropped = [t for t in study.trials if t.number not in (dead.number, again.number)]
+    assert all(t.user_attrs.get(RETRY_OF) == dead.number for t in dropped)
+    assert all(given_parameters(t) == given_parameters(again) for t in dropped)
 
 
 def test_a_suggested_trial_is_retried_with_what_it_had(tmp_path):

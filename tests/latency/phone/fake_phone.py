@@ -15,6 +15,7 @@ import stat
 import struct
 import subprocess
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 
@@ -212,7 +213,7 @@ class _Connection:
         threading.Thread(target=stream.work, daemon=True).start()
 
 
-class _Stream:
+class _Stream(ABC):
     """One service's stream of bytes, in both directions."""
 
     _count = 0
@@ -262,8 +263,9 @@ class _Stream:
         with contextlib.suppress(OSError, EOFError):
             self.talk()
 
+    @abstractmethod
     def talk(self) -> None:
-        raise NotImplementedError
+        """Serve the stream until it ends."""
 
 
 class _Shell(_Stream):
