@@ -27,26 +27,10 @@ def picture(tmp_path_factory):
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory):
     """Return a function that writes a network of chance and returns its path."""
-    import torch
-
-    from mfagan.about import About
-    from mfagan.architecture import parse
-    from mfagan.checkpoint import build_network, save_network
+    from chance_network import written
 
     folder = tmp_path_factory.mktemp("weights")
-
-    def write(architecture):
-        path = folder / f"{architecture}.safetensors"
-        if not path.exists():
-            torch.manual_seed(0)
-            network = build_network(parse(architecture))
-            for name, parameter in network.named_parameters():
-                if name.endswith("bias"):
-                    torch.nn.init.normal_(parameter, std=0.05)
-            save_network(path, network, About(kind="generator", architecture=architecture))
-        return path
-
-    return write
+    return lambda architecture: written(folder, architecture, std=0.05)
 
 
 @pytest.fixture(scope="session")

@@ -2,11 +2,11 @@ import onnx
 import pytest
 import skimage.data
 import torch
+from chance_network import biased, written
 
 from export import cli
 from export.onnx_export import to_onnx
 from mfagan.about import About
-from mfagan.architecture import parse
 from mfagan.checkpoint import build_network, load_network, save_network
 from mfagan.images import write_image
 from mfagan.space import SearchSpace
@@ -15,13 +15,6 @@ BRANCHES = "mfa_x4_w8_c1-2_s1-2"
 """With both kinds of pooled branches: what the `exported` files hold."""
 
 SPACE = SearchSpace(scale=2, widths=(4, 8), modules=(1, 2), convolutions=(1, 2))
-
-
-def biased(network):
-    """Give every convolution a bias: the exporter drops those of a fresh network, all zero."""
-    for name, parameter in network.named_parameters():
-        if name.endswith("bias"):
-            torch.nn.init.normal_(parameter, std=0.01)
 
 
 @pytest.fixture(scope="session")
@@ -41,16 +34,7 @@ def weights(tmp_path_factory):
     """Return a function that writes the weights file of an architecture and returns its path."""
     folder = tmp_path_factory.mktemp("weights")
 
-    def write(architecture):
-        path = folder / f"{architecture}.safetensors"
-        if not path.exists():
-            torch.manual_seed(0)
-            network = build_network(parse(architecture))
-            biased(network)
-            save_network(path, network, About(kind="generator", architecture=architecture))
-        return path
-
-    return write
+    return lambda architecture: written(folder, architecture)
 
 
 @pytest.fixture(scope="session")
