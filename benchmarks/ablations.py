@@ -50,16 +50,16 @@ CPU = torch.device("cpu")
 NETWORK = "mfa_x4_w24_c4-4_s1-0"
 """67,968 parameters."""
 BASE: Layer = {
-    "data": {"patch": 24, "batch": 8},
+    "data": {"patch": 16, "batch": 8},
     "network": {
         "architecture": NETWORK,
         "teacher": "rrdb_x4_w32_b4_g16",
         "teacher_discriminator": "patchgan_n3_f16",
     },
     "schedule": {
-        "teacher_steps": 3000,
+        "teacher_steps": 2000,
         "teacher_gan_steps": 1000,
-        "pixel_steps": 3000,
+        "pixel_steps": 2000,
         "gan_steps": 2000,
         "teacher_lr": 1e-3,
         "pixel_lr": 2e-3,
@@ -71,11 +71,18 @@ BASE: Layer = {
     "loss": {"adversarial_weight": 0.05},
     "optimizer": {"generator_optimizer": "adam", "consistency_start": 0},
 }
+ALONE: Layer = {"network": {"teacher": "none", "teacher_discriminator": "none"}}
+"""No teacher: where it is not what the study asks about, and half of a step's time."""
+PIXEL: Layer = ALONE | {"schedule": {"gan_steps": 0}}
 SUPERNET: Layer = {
-    "network": {"architecture": "supernet", "widths": (16, 24, 32), "modules": (2, 3)},
-    "schedule": {"pixel_steps": 2000, "gan_steps": 0},
+    "network": {
+        **ALONE["network"],
+        "architecture": "supernet",
+        "widths": (16, 24, 32),
+        "modules": (2, 3),
+    },
+    "schedule": {"gan_steps": 0},
 }
-PIXEL: Layer = {"schedule": {"gan_steps": 0}}
 MEMBERS = 6
 """Of a supernet that are judged: the largest, the smallest and some of chance."""
 
@@ -112,14 +119,14 @@ STUDIES = {
         arms={
             "PatchGAN, 0.18 M": {},
             "VGG, ESRGAN's at a quarter of its features": {
-                "network": {"discriminator": "vgg_s96_f16"}
+                "network": {"discriminator": "vgg_s64_f16"}
             },
         },
     ),
     "distillation": Study(
         stage="gan",
         arms={
-            "none": {"network": {"teacher": "none", "teacher_discriminator": "none"}},
+            "none": ALONE,
             "G": {"network": {"teacher_discriminator": "none"}},
             "D": _loss(output_weight=0, feature_weight=0),
             "both": {},
@@ -149,6 +156,7 @@ STUDIES = {
     ),
     "sharpness": Study(
         stage="gan",
+        base=ALONE,
         flatness=True,
         arms={
             "adam": {},
