@@ -50,9 +50,10 @@ def costs(ops: OpList, bytes_per_element: int = 4) -> Costs:
         ops: the network, batch 1.
         bytes_per_element: 4 for fp32 (the convention), 2 for fp16, 1 for int8.
     """
+    sizes = _sizes(ops)
     weighted_bytes = other_bytes = 0
     for op in ops.ops:
-        elements = op.elements + sum(ops.elements_of(t) for t in op.inputs) + op.parameters
+        elements = op.elements + sum(sizes[t] for t in op.inputs) + op.parameters
         if op.kind in WEIGHTED:
             weighted_bytes += elements * bytes_per_element
         else:
@@ -74,19 +75,26 @@ def peak_elements(ops: OpList) -> int:
     for index, op in enumerate(ops.ops):
         for tensor in op.inputs:
             last_use[tensor] = max(last_use.get(tensor, index), index)
-    alive = {0}
-    peak = ops.elements_of(0)
+    sizes = _sizes(ops)
+    dying_at: dict[int, list[int]] = {}
+    for tensor, index in last_use.items():
+        dying_at.setdefault(max(index, 0), []).append(tensor)
+    peak = live = sizes[0]
     for index, op in enumerate(ops.ops):
-        dying = {t for t in alive if last_use.get(t, -1) <= index}
+        dying = dying_at.get(index, [])
         in_place = op.kind in ELEMENTWISE and any(
-            ops.elements_of(t) == op.elements for t in dying.intersection(op.inputs)
+            sizes[t] == op.elements for t in dying if t in op.inputs
         )
-        live = sum(ops.elements_of(t) for t in alive) + (0 if in_place else op.elements)
-        peak = max(peak, live)
-        alive -= dying
+        peak = max(peak, live if in_place else live + op.elements)
+        live -= sum(sizes[t] for t in dying)
         if last_use.get(op.output, -1) > index:
-            alive.add(op.output)
+            live += op.elements
     return peak
+
+
+def _sizes(ops: OpList) -> list[int]:
+    """Return the elements of every tensor, the network's input first."""
+    return [ops.elements_of(0), *(op.elements for op in ops.ops)]
 
 
 def reductions(reference: Costs, ours: Costs) -> dict[str, float]:

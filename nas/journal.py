@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,19 @@ from latency.files import unwritable
 _FLUSHED = frozenset({JournalOperation.CREATE_STUDY, JournalOperation.SET_TRIAL_STATE_VALUES})
 """Operations with which all before them are flushed to the disk, which takes longer than a trial.
 
-A process that is killed loses nothing that it wrote; a machine that loses power loses the trial
+A process that is killed loses nothing that was written; a machine that loses power loses the trial
 that it was at.
 """
+_HELD = frozenset(
+    {
+        JournalOperation.CREATE_TRIAL,
+        JournalOperation.SET_TRIAL_PARAM,
+        JournalOperation.SET_TRIAL_USER_ATTR,
+        JournalOperation.SET_TRIAL_SYSTEM_ATTR,
+    }
+)
+"""Operations on a running trial, which a process alone writes with those that end it: a killed
+process loses that trial in any case."""
 
 
 class _Alone(BaseJournalFileLock):
@@ -41,13 +52,18 @@ class Journal(JournalFileBackend):
 
         Args:
             path: the file.
-            alone: no other process writes (see `nas.storage.only_searcher`); Optuna's lock, which
-                takes longer than the writing, is left out.
+            alone: no other process writes (see `nas.storage.only_searcher`): Optuna's lock is left
+                out, and what this process wrote is not read from the file again. Both take longer
+                than the writing.
 
         Raises:
             OSError: it cannot be made; the message names it.
         """
         self._path = path
+        self._alone = alone
+        self._held = b""
+        self._recent: list[bytes] | None = None
+        self._first_recent = 0
         try:
             super().__init__(str(path), _Alone() if alone else None)
         except OSError as error:
@@ -60,8 +76,19 @@ class Journal(JournalFileBackend):
             FailureError: the file has vanished.
             OSError: it cannot be read; the message names it.
         """
+        if self._recent is not None and log_number_from >= self._first_recent:
+            # What was read before is not asked for again.
+            del self._recent[: log_number_from - self._first_recent]
+            self._first_recent = log_number_from
+            yield from map(json.loads, tuple(self._recent))
+            return
         with self._naming("read"):
-            yield from super().read_logs(log_number_from)
+            number = log_number_from
+            for log in super().read_logs(log_number_from):
+                number += 1
+                yield log
+        if self._alone and self._recent is None:
+            self._recent, self._first_recent = [], number
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Write operations behind the others.
@@ -70,18 +97,32 @@ class Journal(JournalFileBackend):
             FailureError: the file has vanished; none is made in its place.
             OSError: the disk is full, say; the message names the file.
         """
-        with self._naming("written"):
-            self._check_there()
-            if any(log["op_code"] in _FLUSHED for log in logs):
-                super().append_logs(logs)
-            else:
-                self._append(logs)
+        lines = [json.dumps(log, separators=(",", ":")).encode() + b"\n" for log in logs]
+        operations = {log["op_code"] for log in logs}
+        text = self._held + b"".join(lines)
+        if self._alone and operations <= _HELD:
+            self._held = text
+        else:
+            with self._naming("written"), get_lock_file(self._lock):
+                self._check_there()
+                self._write(text, flush=not operations.isdisjoint(_FLUSHED))
+            self._held = b""
+        if self._recent is not None:
+            self._recent += lines
 
-    def _append(self, logs: list[dict[str, Any]]) -> None:
-        """Write operations that are flushed to the disk with the trial that they belong to."""
-        lines = "".join(json.dumps(log, separators=(",", ":")) + "\n" for log in logs)
-        with get_lock_file(self._lock), self._path.open("ab") as file:
-            file.write(lines.encode())
+    def _write(self, text: bytes, *, flush: bool) -> None:
+        """Write whole lines, or nothing."""
+        with self._path.open("ab", buffering=0) as file:
+            size = file.tell()
+            try:
+                written = file.write(text)
+                while written < len(text):  # a disk that is nearly full takes a part
+                    written += file.write(text[written:])
+                if flush:
+                    os.fsync(file.fileno())
+            except OSError:
+                file.truncate(size)
+                raise
 
     @contextlib.contextmanager
     def _naming(self, done: str) -> Iterator[None]:

@@ -25,8 +25,7 @@ POPULATION = 20
 WARM_STARTS = 5
 """The most members that are tried before the sampler is asked: `--trials` must be at least this."""
 _SPREAD = (0.5, 0.25, 0.75)
-
-
+_MODULES = "modules"
 _WHOLE = ("nsga2", "nsga3", "gp")
 """Samplers that learn nothing of a parameter that some trials lack."""
 
@@ -66,7 +65,6 @@ def make_sampler(name: str, seed: int, position: int) -> BaseSampler:
         NSGAIIISampler,
         NSGAIISampler,
         RandomSampler,
-        TPESampler,
     )
 
     own = int.from_bytes(hashlib.sha256(f"{seed}/{position}".encode()).digest()[:4], "big")
@@ -74,7 +72,7 @@ def make_sampler(name: str, seed: int, position: int) -> BaseSampler:
         with warnings.catch_warnings():
             # `group` learns the parameters of the later modules from the trials that have them.
             warnings.simplefilter("ignore", ExperimentalWarning)
-            return TPESampler(multivariate=True, group=True, seed=own)
+            return _sparing()(multivariate=True, group=True, seed=own)
     if name in ("nsga2", "nsga3"):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
@@ -106,6 +104,36 @@ def _knowing(kind: type[BaseSampler]) -> Any:
     return Knowing
 
 
+@lru_cache
+def _sparing() -> Any:
+    """Return TPE that suggests nothing for the modules that a candidate does not have.
+
+    It spends a third of its time on them otherwise.
+    """
+    from optuna.samplers import TPESampler
+
+    class Sparing(TPESampler):
+        def sample_relative(
+            self, study: Study, trial: FrozenTrial, search_space: dict[str, Any]
+        ) -> dict[str, Any]:
+            if _MODULES not in search_space:
+                return super().sample_relative(study, trial, search_space)
+            fewest = min(search_space[_MODULES].choices)
+            always = {n: d for n, d in search_space.items() if _needs(n) <= fewest}
+            found = super().sample_relative(study, trial, always)
+            modules = found.get(_MODULES, 0)
+            rest = {n: d for n, d in search_space.items() if fewest < _needs(n) <= modules}
+            return found | super().sample_relative(study, trial, rest)
+
+    return Sparing
+
+
+def _needs(parameter: str) -> int:
+    """Return how many modules an architecture that has a parameter has at least."""
+    _, _, module = parameter.partition("_")
+    return int(module) + 1 if module else 0
+
+
 def suggest(trial: Trial, space: SearchSpace, sampler: str) -> MfaArchitecture:
     """Return the combination that a trial suggests; it may miss the reductions.
 
@@ -114,7 +142,7 @@ def suggest(trial: Trial, space: SearchSpace, sampler: str) -> MfaArchitecture:
     asked for those of all modules, and the last ones go unused.
     """
     width = _choose(trial, "width", space.widths)
-    modules = _choose(trial, "modules", space.modules)
+    modules = _choose(trial, _MODULES, space.modules)
     asked = space.modules[-1] if sampler in _WHOLE else modules
     convolutions, branches = [], []
     for i in range(asked):
@@ -130,7 +158,7 @@ def suggest(trial: Trial, space: SearchSpace, sampler: str) -> MfaArchitecture:
 
 def parameters_of(architecture: MfaArchitecture) -> dict[str, int]:
     """Return the parameters that `suggest` turns into an architecture."""
-    parameters = {"width": architecture.width, "modules": len(architecture.convolutions)}
+    parameters = {"width": architecture.width, _MODULES: len(architecture.convolutions)}
     for i, (c, s) in enumerate(zip(architecture.convolutions, architecture.branches, strict=True)):
         parameters |= {f"convolutions_{i}": c, f"branch_{i}": s}
     return parameters

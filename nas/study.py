@@ -76,7 +76,8 @@ def search(
             study, worker = open_study(storage, name, identity, objective), None
             forget_running(study)
         told = study.get_trials(deepcopy=False)
-        records = finished(study, told)
+        read: dict[int, TrialRecord] = {}
+        records = finished(study, told, read)
         for record in records:
             _remember(objective, record)
         progress = Progress("search", trials, initial=min(len(records), trials), silent=silent)
@@ -89,7 +90,7 @@ def search(
                 else:
                     time.sleep(POLL_SECONDS)
                 told = study.get_trials(deepcopy=False)
-                records = finished(study, told)
+                records = finished(study, told, read)
                 if shared:
                     for record in records:
                         _remember(objective, record)

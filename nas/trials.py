@@ -106,12 +106,17 @@ def run_shared_trial(
         raise
 
 
-def finished(study: Study, told: list[FrozenTrial] | None = None) -> list[TrialRecord]:
+def finished(
+    study: Study,
+    told: list[FrozenTrial] | None = None,
+    read: dict[int, TrialRecord] | None = None,
+) -> list[TrialRecord]:
     """Return the finished trials of a study; what was enqueued twice counts once.
 
     Args:
         study: is asked.
         told: all its trials, where they were asked for already.
+        read: by number, those that were read before, which never change; the others are added.
 
     Raises:
         ValueError: they are not a search's.
@@ -119,16 +124,17 @@ def finished(study: Study, told: list[FrozenTrial] | None = None) -> list[TrialR
     from optuna.trial import TrialState
 
     told = study.get_trials(deepcopy=False) if told is None else told
-    complete = [trial for trial in told if trial.state == TrialState.COMPLETE]
+    complete = each_once(trial for trial in told if trial.state == TrialState.COMPLETE)
+    read = {} if read is None else read
     try:
-        return [
-            TrialRecord(number=trial.number, **trial.user_attrs[_RECORD])
-            for trial in each_once(complete)
-        ]
+        for trial in complete:
+            if trial.number not in read:
+                read[trial.number] = TrialRecord(number=trial.number, **trial.user_attrs[_RECORD])
     except (KeyError, TypeError) as error:
         raise ValueError(
             f"the trials of the study '{study.study_name}' were not made by a search"
         ) from error
+    return [read[trial.number] for trial in complete]
 
 
 def _score(study: Study, trial: Trial, objective: Objective, method: str) -> None:

@@ -14,6 +14,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -52,12 +53,13 @@ def each_once(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
     """Return trials without those that repeat what an earlier one was enqueued with."""
     keys: set[str] = set()
     kept = []
-    for trial in sorted(trials, key=lambda trial: trial.number):
-        given = given_parameters(trial)
-        key = _key(given)
-        if not given or key not in keys:
-            kept.append(trial)
-        keys.add(key)
+    for trial in sorted(trials, key=attrgetter("number")):
+        if given := given_parameters(trial):
+            key = _key(given)
+            if key in keys:
+                continue
+            keys.add(key)
+        kept.append(trial)
     return kept
 
 

@@ -81,3 +81,27 @@ def test_samplers_are_made_without_a_warning_and_by_seed_and_position(name, recw
     assert draw(1, 4) != draw(1, 5)
     assert draw(1, 4) != draw(2, 4)
     assert not recwarn.list
+
+
+def test_tpe_suggests_what_a_candidate_has_and_nothing_else():
+    import optuna
+
+    space = SearchSpace(widths=(8, 12), modules=(2, 3, 4), convolutions=(2, 3), branches=(0, 1))
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study()
+    learned = 0
+    for position in range(60):
+        study.sampler = make_sampler("tpe", 0, position)
+        trial = study.ask()
+        architecture = suggest(trial, space, "tpe")
+        wanted = parameters_of(architecture)
+        known = set().union(*(told.params for told in study.trials[:-1]))
+        assert trial.params == wanted
+        if trial.relative_params:
+            assert trial.relative_params.keys() == wanted.keys() & known
+            learned += 1
+        study.tell(trial, sum(architecture.convolutions))
+    assert learned >= 40
+    # Larger is worse here, which is learned for the modules that few candidates have, too.
+    late = [told.value for told in study.trials[40:]]
+    assert sum(late) / len(late) < 6
