@@ -83,6 +83,7 @@ SUPERNET: Layer = {
     },
     "schedule": {"gan_steps": 0},
 }
+UNIFORM = "uniform"
 MEMBERS = 6
 """Of a supernet that are judged: the largest, the smallest and some of chance."""
 
@@ -143,7 +144,7 @@ STUDIES = {
         arms={
             "sandwich": {},
             "sandwich, no in-place distillation": _loss(inplace_weight=0),
-            "uniform": _loss(inplace_weight=0),
+            UNIFORM: _loss(inplace_weight=0),
         },
     ),
     "branches": Study(
@@ -207,11 +208,30 @@ def finished(out: Path) -> dict[tuple[str, str, int], dict[str, float]]:
     return {(row["study"], row["arm"], row["seed"]): row["figures"] for row in rows}
 
 
-def note(out: Path, row: Mapping[str, Any]) -> None:
-    """Add a line to the finished runs."""
+def known(
+    done: Mapping[tuple[str, str, int], dict[str, float]], name: str, arm: str, seed: int
+) -> dict[str, float]:
+    """Return the figures of a finished arm of another study that trains the same, or none."""
+
+    def training(name: str, arm: str) -> tuple[str, TrainConfig, bool]:
+        study = STUDIES[name]
+        return study.stage, resolve(BASE, study.base, study.arms[arm]), arm == UNIFORM
+
+    flatness = STUDIES[name].flatness
+    for (other, its, one), figures in done.items():
+        same = one == seed and training(other, its) == training(name, arm)
+        if same and STUDIES[other].flatness >= flatness:
+            return {key: value for key, value in figures.items() if "_crop" in key}
+    return {}
+
+
+def note(out: Path, study: str, arm: str, seed: int, figures: Mapping[str, float]) -> None:
+    """Add a line to the finished runs, and show it."""
+    line = json.dumps({"study": study, "arm": arm, "seed": seed, "figures": figures})
     file = out / "results.jsonl"
     text = file.read_text(encoding="utf-8") if file.is_file() else ""
-    write_text(file, text[: text.rfind("\n") + 1] + json.dumps(row) + "\n")
+    write_text(file, text[: text.rfind("\n") + 1] + line + "\n")
+    print(line, flush=True)
 
 
 def check_settings(arguments: argparse.Namespace) -> None:
@@ -233,22 +253,29 @@ def check_settings(arguments: argparse.Namespace) -> None:
 
 
 def do(arguments: argparse.Namespace, name: str, arm: str, seed: int) -> None:
-    """Train one arm, judge it and note its figures."""
+    """Train one arm, unless another study did so, and note its figures."""
+    folder = arguments.out / f"{name}-{list(STUDIES[name].arms).index(arm)}-{seed}"
+    figures = known(finished(arguments.out), name, arm, seed)
+    figures = figures or trained(arguments, name, arm, seed, folder)
+    note(arguments.out, name, arm, seed, figures)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def trained(
+    arguments: argparse.Namespace, name: str, arm: str, seed: int, folder: Path
+) -> dict[str, float]:
+    """Train one arm in a run folder, or go on, and return its figures."""
     study = STUDIES[name]
     shared: Layer = {"data": {"data": str(arguments.photos)}, "run": {"seed": seed}}
     start = started(arguments.out, seed, shared) if study.stage == "gan" else {}
     config = resolve(BASE, start, study.base, study.arms[arm], shared)
-    folder = arguments.out / f"{name}-{list(study.arms).index(arm)}-{seed}"
-    with uniform_sampling() if arm == "uniform" else contextlib.nullcontext():
+    with uniform_sampling() if arm == UNIFORM else contextlib.nullcontext():
         train(config, folder, device=CPU)
     weights = folder / f"{study.stage}.safetensors"
     figures = judged(weights, arguments.test)
     if study.flatness:
         figures |= flat(weights, config) | int8(weights, arguments)
-    row = {"study": name, "arm": arm, "seed": seed, "figures": figures}
-    note(arguments.out, row)
-    print(json.dumps(row), flush=True)
-    shutil.rmtree(folder)
+    return figures
 
 
 def started(out: Path, seed: int, shared: Layer) -> Layer:

@@ -106,6 +106,18 @@ def test_every_arm_changes_something(ablations):
         assert all(parse_discriminator(kind[1]) for kind in kinds)
 
 
+def test_what_another_study_trained_is_taken_from_there(ablations):
+    figures = {"test_psnr_y_crop4": 30.0, "loss": 0.1, "test_int8_loss": 0.2}
+    done = {("sharpness", "adam", 0): figures, ("distillation", "G", 1): figures}
+    taken = {"test_psnr_y_crop4": 30.0}
+    assert ablations.known(done, "distillation", "none", 0) == taken
+    assert ablations.known(done, "distillation", "none", 1) == {}
+    assert ablations.known(done, "discriminator", "PatchGAN, 0.18 M", 1) == taken
+    assert ablations.known({("distillation", "none", 0): taken}, "sharpness", "adam", 0) == {}
+    done = {("sampling", "sandwich, no in-place distillation", 0): taken}
+    assert ablations.known(done, "sampling", ablations.UNIFORM, 0) == {}
+
+
 def test_uniform_draws_are_no_sandwich(ablations):
     space = SearchSpace(widths=(4, 6), modules=(1, 2), convolutions=(1, 2))
     stage = SimpleNamespace(name="pixel", generator=SimpleNamespace(space=space))
