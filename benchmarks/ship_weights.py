@@ -7,10 +7,11 @@ python benchmarks/ship_weights.py large exported/mfa_x4_..._int8.onnx --kind int
 
 Weights of the adversarial stage may be moved towards those of the pixel stage that they were
 trained from (network interpolation, ESRGAN, section 3.4): less noise, less detail. The two
-convolutions behind the modules stay as they are, which keeps the detail.
+convolutions behind the modules have a share of their own; a small one keeps the detail.
 
 python benchmarks/ship_weights.py large-gan runs/large-gan/gan.safetensors \
-    --towards runs/large/pixel.safetensors --share 0.4 --test Set5 Set14
+    --towards runs/large/pixel.safetensors --share 0.4 \
+    --last-share 0.05 --test Set5 Set14
 
 The weights are rounded to half precision, so that all of them are small enough; of the paths in
 their configuration only the last part stays.
@@ -52,8 +53,8 @@ from mfagan.shipped import (
 
 PROGRAM = "ship_weights.py"
 HEAD = "# The weights that come with the package; benchmarks/ship_weights.py writes this list.\n"
-_KEPT = ("body.", "tail.")
-"""Of a generator, what is not moved: the two convolutions behind the modules."""
+_LAST = ("body.", "tail.")
+"""Of a generator, the two convolutions behind the modules."""
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 
@@ -85,6 +86,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="X",
         help="of --towards in all weights up to the last module's, above 0, below 1",
     )
+    parser.add_argument(
+        "--last-share",
+        type=share,
+        metavar="X",
+        help="of --towards in the two convolutions behind the modules; 0 without it",
+    )
     add_common_flags(parser)
     return run(parser, _ship, argv)
 
@@ -105,11 +112,15 @@ def _ship(arguments: argparse.Namespace) -> int:
         raise ValueError("--description must be one line that can be printed")
     if (arguments.towards is None) != (arguments.share is None):
         raise ValueError("--towards and --share belong together")
+    if arguments.share is None and arguments.last_share is not None:
+        raise ValueError("--last-share belongs to --share")
     models = {each: shipped.shipped(each) for each in shipped.names()}
     told = {"description": arguments.description, "photographs": arguments.photographs}
     told = {key: value for key, value in told.items() if value is not None}
     if kind == WEIGHTS:
-        data, about = anonymous(arguments.file, arguments.towards, arguments.share or 0.0)
+        data, about = anonymous(
+            arguments.file, arguments.towards, arguments.share or 0.0, arguments.last_share or 0.0
+        )
         wanted = "supernet" if name == DEFAULT_SUPERNET else "generator"
         if about.kind != wanted:
             raise ValueError(f"'{name}' must be a {wanted}, the file holds a {about.kind}")
@@ -160,13 +171,16 @@ def _entry(
     return ShippedModel(**fields)
 
 
-def anonymous(file: Path, towards: Path | None, share: float) -> tuple[bytes, About]:
+def anonymous(
+    file: Path, towards: Path | None, share: float, last_share: float = 0.0
+) -> tuple[bytes, About]:
     """Return a weights file as it is shipped, and what it says: no folder of anyone's machine.
 
     Args:
         file: `.safetensors` of mfagan-train or mfagan-search.
         towards: another one of the same network, or None.
         share: of `towards` in every weight up to the last module's, 0 to 1.
+        last_share: of `towards` in the two convolutions behind the modules, 0 to 1.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -181,11 +195,14 @@ def anonymous(file: Path, towards: Path | None, share: float) -> tuple[bytes, Ab
         theirs = other.state_dict()
         network.load_state_dict(
             {
-                name: weight if name.startswith(_KEPT) else weight.lerp(theirs[name], share)
+                name: weight.lerp(theirs[name], last_share if name.startswith(_LAST) else share)
                 for name, weight in network.state_dict().items()
             }
         )
-        about = replace(about, metrics={f"share_of_{its.stage}_stage": share})
+        shares = {"share": share, "last_share": last_share}
+        about = replace(
+            about, metrics={f"{name}_of_{its.stage}_stage": value for name, value in shares.items()}
+        )
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "copy.safetensors"
         save_network(copy, network, about, half=True)

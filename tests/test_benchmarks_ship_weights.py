@@ -232,18 +232,20 @@ def test_weights_are_moved_towards_others_of_the_same_network(tool, folder, caps
     first, _ = trained("gan.safetensors", 0)
     second, _ = trained("pixel.safetensors", 1)
     words = ["tiny", "gan.safetensors", *NEW, "--towards", "pixel.safetensors"]
-    assert tool.main([*words, "--share", "0.25"]) == 0
+    assert tool.main([*words, "--share", "0.25", "--last-share", "0.125"]) == 0
     network, about = load_network(folder / "tiny.safetensors")
-    assert about.metrics == {"share_of_pixel_stage": 0.25}
+    assert about.metrics == {"share_of_pixel_stage": 0.25, "last_share_of_pixel_stage": 0.125}
     theirs = second.state_dict()
     for name, weight in first.state_dict().items():
-        share = 0 if name.partition(".")[0] in ("body", "tail") else 0.25
+        share = 0.125 if name.partition(".")[0] in ("body", "tail") else 0.25
         expected = ((1 - share) * weight + share * theirs[name]).half().float()
         torch.testing.assert_close(network.state_dict()[name], expected, rtol=1e-3, atol=1e-7)
     before = (folder / "tiny.safetensors").read_bytes()
     capsys.readouterr()
     assert tool.main(words) == 2
     assert "--towards and --share belong together" in capsys.readouterr().err
+    assert tool.main(["tiny", "gan.safetensors", *NEW, "--last-share", "0.5"]) == 2
+    assert "--last-share belongs to --share" in capsys.readouterr().err
     other = Path("other.safetensors")
     parsed = parse("mfa_x4_w6_c1_s0")
     save_network(other, build_network(parsed), About(kind="generator", architecture=str(parsed)))
