@@ -18,7 +18,7 @@ import random
 import shutil
 import statistics
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -196,7 +196,7 @@ def main() -> None:
                     if (name, arm, seed) not in finished(arguments.out):
                         do(arguments, name, arm, seed)
     for name in arguments.only:
-        print(table(name, finished(arguments.out)))
+        print(table(name, finished(arguments.out), [test.name for test in arguments.test]))
 
 
 def finished(out: Path) -> dict[tuple[str, str, int], dict[str, float]]:
@@ -367,23 +367,55 @@ def int8(weights: Path, arguments: argparse.Namespace) -> dict[str, float]:
     return found
 
 
-def table(name: str, done: Mapping[tuple[str, str, int], dict[str, float]]) -> str:
+COLUMNS = {
+    "largest member, PSNR-Y": "largest_{}_psnr_y_crop4",
+    "smallest": "smallest_{}_psnr_y_crop4",
+    "others": "others_{}_psnr_y_crop4",
+    "PSNR-Y": "{}_psnr_y_crop4",
+    "NIQE": "{}_niqe_y_crop4",
+    "energy mid": "{}_energy_mid_y_crop4",
+    "energy high": "{}_energy_high_y_crop4",
+    "correlation mid": "{}_correlation_mid_y_crop4",
+    "correlation high": "{}_correlation_high_y_crop4",
+    "L(w + e) / L(w), ascent": "rise_ascent",
+    "noise": "rise_noise",
+    "filter-wise": "rise_filters",
+    "lost to int8, dB": "{}_int8_loss",
+    "int8 to fp32, dB": "{}_int8_to_fp32",
+}
+"""What a table shows, by heading; `{}` stands for every test folder in turn."""
+
+
+def table(
+    name: str, done: Mapping[tuple[str, str, int], dict[str, float]], tests: Sequence[str]
+) -> str:
     """Return a study's table in Markdown: mean and, of several seeds, standard deviation."""
     arms = {
         arm: [figures for (study, its, _), figures in done.items() if (study, its) == (name, arm)]
         for arm in STUDIES[name].arms
     }
-    keys = list(dict.fromkeys(key for rows in arms.values() for row in rows for key in row))
-    lines = [f"### {name}", "| | " + " | ".join((*keys, "seeds")) + " |"]
-    lines.append("|---|" + "---|" * (len(keys) + 1))
+    known = {key for rows in arms.values() for row in rows for key in row}
+    columns: dict[str, list[str]] = {}
+    for heading, key in COLUMNS.items():
+        keys = list(dict.fromkeys(key.format(test) for test in tests))
+        if known.issuperset(keys):
+            columns[heading] = keys
+    lines = [f"### {name}", "| | " + " | ".join((*columns, "seeds")) + " |"]
+    lines.append("|---|" + "---|" * (len(columns) + 1))
     for arm, rows in arms.items():
-        cells = []
-        for key in keys:
-            values = [row[key] for row in rows if key in row]
-            spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
-            cells.append(f"{statistics.fmean(values):.3f}{spread}" if values else "-")
+        cells = [
+            " / ".join(_cell([row[key] for row in rows]) for key in columns[c]) for c in columns
+        ]
         lines.append(f"| {arm} | " + " | ".join((*cells, str(len(rows)))) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _cell(values: list[float]) -> str:
+    if not values:
+        return "-"
+    digits = 2 if statistics.fmean(values) > 2 else 3
+    spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):.{digits}f}{spread}"
 
 
 if __name__ == "__main__":

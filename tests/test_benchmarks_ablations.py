@@ -79,7 +79,7 @@ def test_what_is_done_is_not_done_again(ablations, folders, monkeypatch, capsys)
     again = capsys.readouterr().out
     assert again in first
     value = rows[0]["figures"]["test_psnr_y_crop4"]
-    assert f"| none | {value:.3f} |" in again
+    assert f"| none | {value:.2f} |" in again
 
 
 def test_half_a_line_is_dropped_and_other_settings_are_refused(ablations, folders, monkeypatch):
@@ -144,10 +144,14 @@ def test_flatness_and_int8_of_the_sharpness_study(ablations, folders, monkeypatc
 
 
 def test_spread_is_over_the_seeds(ablations):
-    done = {("branches", "none", seed): {"a": value} for seed, value in enumerate((1.0, 2.0, 4.5))}
-    lines = ablations.table("branches", done).splitlines()
-    assert lines[3] == "| none | 2.500 ± 1.803 | 3 |"
-    assert lines[4] == "| half | - | 0 |"
+    done = {
+        ("branches", "none", seed): {"a_psnr_y_crop4": value, "b_psnr_y_crop4": 1.0}
+        for seed, value in enumerate((10.0, 20.0, 45.0))
+    }
+    lines = ablations.table("branches", done, ["a", "b"]).splitlines()
+    assert lines[1] == "| | PSNR-Y | seeds |"
+    assert lines[3] == "| none | 25.00 ± 18.03 / 1.000 ± 0.000 | 3 |"
+    assert lines[4] == "| half | - / - | 0 |"
 
 
 def test_filter_wise_directions_have_the_length_of_their_filters(monkeypatch):

@@ -23,6 +23,7 @@ ELSEWHERE = {
     "android.md": "tests/android/test_app_docs.py",
     "latency.md": "tests/latency/test_latency_cli.py",
     "search.md": "tests/nas/test_search_cli.py",
+    "workers.md": "tests/nas/test_search_cli.py",
 }
 """Pages whose commands are run by another test, on measurements or with fewer trials."""
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -353,23 +353,22 @@ def test_help_needs_neither_torch_nor_optuna():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_the_commands_of_the_page_work(supernet_file, photos, tmp_path, monkeypatch, capsys):
-    page = (Path(__file__).resolve().parents[2] / "docs" / "search.md").read_text()
-    commands = re.findall(r"^    mfagan-search ((?:.*\\\n)*.*)$", page, re.MULTILINE)
-    assert len(commands) == 2
+@pytest.mark.parametrize("page", ["search.md", "workers.md"])
+def test_the_command_of_a_page_works(page, supernet_file, photos, tmp_path, monkeypatch, capsys):
+    text = (Path(__file__).resolve().parents[2] / "docs" / page).read_text()
+    (command,) = re.findall(r"^    mfagan-search ((?:.*\\\n)*.*)$", text, re.MULTILINE)
     (tmp_path / "runs" / "mine").mkdir(parents=True)
     shutil.copy(supernet_file, tmp_path / "runs" / "mine" / "pixel.safetensors")
     (tmp_path / "photos").symlink_to(photos)
     monkeypatch.chdir(tmp_path)
-    for command in commands:
-        words = shlex.split(command.replace("\\\n", " "))
-        short = [*words, "--trials", "5", "--threads", "1"]
-        short += ["--finetune-steps", "1"] if "--finetune-steps" in words else []
-        assert main(short) == 0, capsys.readouterr().err
-        out = Path(words[words.index("--out") + 1])
-        named = {"report.html", "search.json", "pareto.csv", "trials.csv", "best.toml"}
-        assert named <= {path.name for path in out.iterdir()}
-        assert NAME.fullmatch(find_weights(out))
+    words = shlex.split(command.replace("\\\n", " "))
+    short = [*words, "--trials", "5", "--threads", "1"]
+    short += ["--finetune-steps", "1"] if "--finetune-steps" in words else []
+    assert main(short) == 0, capsys.readouterr().err
+    out = Path(words[words.index("--out") + 1])
+    named = {"report.html", "search.json", "pareto.csv", "trials.csv", "best.toml"}
+    assert named <= {path.name for path in out.iterdir()}
+    assert NAME.fullmatch(find_weights(out))
 
 
 def test_an_out_inside_the_photographs_is_refused_at_once(supernet_file, photos, capsys):
