@@ -114,6 +114,22 @@ def _method(name: str, **options: Any) -> Layer:
 
 
 STUDIES = {
+    "sharpness": Study(
+        stage="gan",
+        base=ALONE,
+        flatness=True,
+        arms={
+            "adam": {},
+            "adam, twice the steps": {"schedule": {"gan_steps": 4000}},
+            "wsam": _method("wsam"),
+            "sam": _method("sam"),
+            "esam": _method("esam"),
+            "mesa": _method("mesa"),
+            "rwp": _method("rwp"),
+            "arwp": _method("arwp"),
+            "marwp": _method("marwp"),
+        },
+    ),
     "discriminator": Study(
         stage="gan",
         base={"network": {"teacher_discriminator": "none"}},
@@ -153,22 +169,6 @@ STUDIES = {
         arms={
             name: {"network": {"architecture": f"mfa_x4_w24_c4-4_s{s}-{s}"}}
             for s, name in enumerate(("none", "half", "quarter"))
-        },
-    ),
-    "sharpness": Study(
-        stage="gan",
-        base=ALONE,
-        flatness=True,
-        arms={
-            "adam": {},
-            "adam, twice the steps": {"schedule": {"gan_steps": 4000}},
-            "wsam": _method("wsam"),
-            "sam": _method("sam"),
-            "esam": _method("esam"),
-            "mesa": _method("mesa"),
-            "rwp": _method("rwp"),
-            "arwp": _method("arwp"),
-            "marwp": _method("marwp"),
         },
     ),
 }
@@ -247,7 +247,7 @@ def check_settings(arguments: argparse.Namespace) -> None:
         "tests": [test.name for test in arguments.test],
     }
     file, text = arguments.out / "settings.json", json.dumps(settings, indent=2) + "\n"
-    if file.is_file() and file.read_text(encoding="utf-8") != text:
+    if file.is_file() and json.loads(file.read_text(encoding="utf-8")) != json.loads(text):
         raise ValueError(f"'{arguments.out}' holds results of other settings; give another folder")
     write_text(file, text)
 
@@ -394,17 +394,20 @@ def table(
         arm: [figures for (study, its, _), figures in done.items() if (study, its) == (name, arm)]
         for arm in STUDIES[name].arms
     }
-    known = {key for rows in arms.values() for row in rows for key in row}
+    measured = {key for rows in arms.values() for row in rows for key in row}
     columns: dict[str, list[str]] = {}
     for heading, key in COLUMNS.items():
         keys = list(dict.fromkeys(key.format(test) for test in tests))
-        if known.issuperset(keys):
+        if measured.issuperset(keys):
             columns[heading] = keys
+    if measured and not columns:
+        raise SystemExit(f"{name} was not measured on {', '.join(tests)}")
     lines = [f"### {name}", "| | " + " | ".join((*columns, "seeds")) + " |"]
     lines.append("|---|" + "---|" * (len(columns) + 1))
     for arm, rows in arms.items():
         cells = [
-            " / ".join(_cell([row[key] for row in rows]) for key in columns[c]) for c in columns
+            " / ".join(_cell([row[key] for row in rows if key in row]) for key in columns[c])
+            for c in columns
         ]
         lines.append(f"| {arm} | " + " | ".join((*cells, str(len(rows)))) + " |")
     return "\n".join(lines) + "\n"

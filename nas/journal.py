@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from optuna.storages.journal import JournalFileBackend
-from optuna.storages.journal._file import BaseJournalFileLock, get_lock_file
+from optuna.storages.journal._file import get_lock_file
 from optuna.storages.journal._storage import JournalOperation
 
 from latency.commandline import FailureError
@@ -24,24 +24,13 @@ that it was at.
 """
 _HELD = frozenset(
     {
-        JournalOperation.CREATE_TRIAL,
         JournalOperation.SET_TRIAL_PARAM,
         JournalOperation.SET_TRIAL_USER_ATTR,
         JournalOperation.SET_TRIAL_SYSTEM_ATTR,
     }
 )
-"""Operations on a running trial, which a process alone writes with those that end it: a killed
-process loses that trial in any case."""
-
-
-class _Alone(BaseJournalFileLock):
-    """The lock of a file that is held already."""
-
-    def acquire(self) -> bool:
-        return True
-
-    def release(self) -> None:
-        pass
+"""Operations on a running trial, which a search of one process writes with those that end it: a
+killed process loses that trial in any case."""
 
 
 class Journal(JournalFileBackend):
@@ -52,9 +41,9 @@ class Journal(JournalFileBackend):
 
         Args:
             path: the file.
-            alone: no other process writes (see `nas.storage.only_searcher`): Optuna's lock is left
-                out, and what this process wrote is not read from the file again. Both take longer
-                than the writing.
+            alone: one process searches (see `nas.storage.only_searcher`): it writes a trial when
+                that ends, and does not read what it wrote. What other programs write, a dashboard
+                say, it learns when it writes.
 
         Raises:
             OSError: it cannot be made; the message names it.
@@ -63,9 +52,11 @@ class Journal(JournalFileBackend):
         self._alone = alone
         self._held = b""
         self._recent: list[bytes] | None = None
+        """Lines that were not asked for yet, once the file was read."""
         self._first_recent = 0
+        self._end = 0
         try:
-            super().__init__(str(path), _Alone() if alone else None)
+            super().__init__(str(path))
         except OSError as error:
             raise unwritable(path, error) from error
 
@@ -87,8 +78,9 @@ class Journal(JournalFileBackend):
             for log in super().read_logs(log_number_from):
                 number += 1
                 yield log
-        if self._alone and self._recent is None:
+        if self._alone:
             self._recent, self._first_recent = [], number
+            self._end = self._log_number_offset[number]
 
     def append_logs(self, logs: list[dict[str, Any]]) -> None:
         """Write operations behind the others.
@@ -99,30 +91,36 @@ class Journal(JournalFileBackend):
         """
         lines = [json.dumps(log, separators=(",", ":")).encode() + b"\n" for log in logs]
         operations = {log["op_code"] for log in logs}
-        text = self._held + b"".join(lines)
         if self._alone and operations <= _HELD:
-            self._held = text
+            self._held += b"".join(lines)
         else:
-            with self._naming("written"), get_lock_file(self._lock):
+            with self._naming("written"):
                 self._check_there()
-                self._write(text, flush=not operations.isdisjoint(_FLUSHED))
-            self._held = b""
+                with get_lock_file(self._lock):
+                    self._write(lines, flush=not operations.isdisjoint(_FLUSHED))
         if self._recent is not None:
             self._recent += lines
 
-    def _write(self, text: bytes, *, flush: bool) -> None:
-        """Write whole lines, or nothing."""
-        with self._path.open("ab", buffering=0) as file:
-            size = file.tell()
+    def _write(self, lines: list[bytes], *, flush: bool) -> None:
+        """Write what is held and whole lines, or nothing."""
+        text = self._held + b"".join(lines)
+        with self._path.open("a+b", buffering=0) as file:
+            size = file.seek(0, os.SEEK_END)
+            if self._recent is not None and size > self._end:
+                file.seek(self._end)
+                self._recent += file.read().splitlines(keepends=True)
+                self._end = size
             try:
                 written = file.write(text)
                 while written < len(text):  # a disk that is nearly full takes a part
                     written += file.write(text[written:])
                 if flush:
                     os.fsync(file.fileno())
-            except OSError:
+            except BaseException:  # a signal, too
                 file.truncate(size)
                 raise
+        self._held = b""
+        self._end = size + len(text)
 
     @contextlib.contextmanager
     def _naming(self, done: str) -> Iterator[None]:

@@ -48,7 +48,7 @@ def chosen_sampler(name: str, trials: int, *, trained: bool = False, values: int
     return "nsga2" if values <= 2 else "nsga3"
 
 
-def make_sampler(name: str, seed: int, position: int) -> BaseSampler:
+def make_sampler(name: str, seed: int, position: int, *, shared: bool = False) -> BaseSampler:
     """Return a sampler for one trial.
 
     Every trial has a sampler of its own, whose seed follows from the run's and the trial's
@@ -58,6 +58,7 @@ def make_sampler(name: str, seed: int, position: int) -> BaseSampler:
         name: one of `SAMPLERS` but `auto`.
         seed: of the run.
         position: trials before this one.
+        shared: other processes run trials of the study, which are to be kept away from.
     """
     from optuna.exceptions import ExperimentalWarning
     from optuna.samplers import (
@@ -72,7 +73,7 @@ def make_sampler(name: str, seed: int, position: int) -> BaseSampler:
         with warnings.catch_warnings():
             # `group` learns the parameters of the later modules from the trials that have them.
             warnings.simplefilter("ignore", ExperimentalWarning)
-            return _sparing()(multivariate=True, group=True, seed=own)
+            return _sparing()(multivariate=True, group=True, constant_liar=shared, seed=own)
     if name in ("nsga2", "nsga3"):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)

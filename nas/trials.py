@@ -89,7 +89,7 @@ def run_shared_trial(
     if not any(trial.state == TrialState.WAITING for trial in told):
         _enqueue_first(study, missing(told, wanted))
     # Workers that draw from the seed of a position would suggest the same at the same time.
-    study.sampler = make_sampler(method, secrets.randbits(32), 0)
+    study.sampler = make_sampler(method, secrets.randbits(32), 0, shared=True)
     trial = study.ask()
     if worker.is_superfluous(trial, trials):
         worker.discard(trial)

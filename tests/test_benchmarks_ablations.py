@@ -152,6 +152,8 @@ def test_spread_is_over_the_seeds(ablations):
     assert lines[1] == "| | PSNR-Y | seeds |"
     assert lines[3] == "| none | 25.00 ± 18.03 / 1.000 ± 0.000 | 3 |"
     assert lines[4] == "| half | - / - | 0 |"
+    with pytest.raises(SystemExit, match="branches was not measured on c"):
+        ablations.table("branches", done, ["c"])
 
 
 def test_filter_wise_directions_have_the_length_of_their_filters(monkeypatch):

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 from pathlib import Path
+from unittest.mock import Mock
 
 import optuna
 import pytest
@@ -45,14 +47,47 @@ def test_a_study_is_the_same_while_it_runs_and_read_from_its_file(path, alone):
     assert facts(again)[:5] == seen
 
 
-def test_a_process_alone_writes_a_trial_when_it_ends(path):
+def test_a_search_of_one_process_writes_a_trial_when_it_ends(path):
     study = opened(path)
     run(study, 2)
     trial = study.ask()
     trial.suggest_int("x", 0, 9)
-    assert len(study.trials) == 3
-    assert len(opened(path).trials) == 2  # what another process finds after a kill
+    assert study.trials[2].params == trial.params
+    assert [t.params for t in opened(path).trials][2:] == [{}]  # as after a kill
     study.tell(trial, 1.0)
+    assert facts(opened(path)) == facts(study)
+
+
+def test_what_another_program_writes_meanwhile_is_learnt(path):
+    study = opened(path)
+    run(study, 2)
+    other = opened(path, alone=False)
+    other.enqueue_trial({"x": 7})
+    other.set_user_attr("note", "seen")
+    trial = study.ask()  # number 3: it was asked for before the other's was known
+    trial.suggest_int("x", 0, 9)
+    other.enqueue_trial({"x": 8})
+    study.tell(trial, 1.0)
+    run(study, 3)
+    assert sorted(t.params["x"] for t in study.trials if t.number not in (0, 1, 3, 5)) == [7, 8]
+    assert study.user_attrs == {"note": "seen"}
+    assert [t.state.name for t in study.trials] == ["COMPLETE"] * len(study.trials)
+    assert facts(opened(path)) == facts(study) == facts(other)
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_signal_while_a_trial_is_written_leaves_it_untold(path, alone, monkeypatch):
+    study = opened(path, alone=alone)
+    run(study, 2)
+    trial = study.ask()
+    trial.suggest_int("x", 0, 9)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            study.tell(trial, 1.0)
+    study.tell(trial, state=optuna.trial.TrialState.FAIL)
+    assert [t.state.name for t in study.trials] == ["COMPLETE", "COMPLETE", "FAIL"]
     assert facts(opened(path)) == facts(study)
 
 
