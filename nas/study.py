@@ -84,7 +84,7 @@ def search(
         with telling(lambda: _progress_of(records, trials, storage, name)), progress:
             while len(records) < trials:
                 if worker is None:
-                    run_trial(study, objective, method, seed, wanted)
+                    run_trial(study, objective, method, seed, wanted, told)
                 elif worker.may_run(trials, told):
                     run_shared_trial(study, objective, method, wanted, trials, worker, told)
                 else:

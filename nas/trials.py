@@ -15,7 +15,7 @@ from mfagan.space import SearchSpace
 from nas.objective import Objective, Score
 from nas.result import TrialRecord
 from nas.sampling import make_sampler, parameters_of, suggest, warm_starts
-from nas.workers import ENQUEUED, WARM_START, Worker, each_once, given_parameters
+from nas.workers import ALIVE, ENQUEUED, WARM_START, Worker, each_once, given_parameters
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
@@ -34,8 +34,8 @@ def tried_first(space: SearchSpace, enqueue: Sequence[MfaArchitecture]) -> Wante
 
 
 def missing(told: list[FrozenTrial], wanted: Wanted) -> Wanted:
-    """Return what is wanted and no trial of a study was given, whatever became of it."""
-    given = [given_parameters(trial) for trial in told]
+    """Return what is wanted and none of these trials was given."""
+    given = [parameters for trial in told if (parameters := given_parameters(trial))]
     return [(parameters, reason) for parameters, reason in wanted if parameters not in given]
 
 
@@ -47,17 +47,21 @@ def forget_running(study: Study) -> None:
         study.tell(trial.number, state=TrialState.FAIL)
 
 
-def run_trial(study: Study, objective: Objective, method: str, seed: int, wanted: Wanted) -> None:
+def run_trial(
+    study: Study,
+    objective: Objective,
+    method: str,
+    seed: int,
+    wanted: Wanted,
+    told: list[FrozenTrial],
+) -> None:
     """Run a trial of a study that no other process uses."""
     from optuna.trial import TrialState
 
-    alive = study.get_trials(
-        deepcopy=False, states=(TrialState.COMPLETE, TrialState.RUNNING, TrialState.WAITING)
-    )
+    alive = [trial for trial in told if trial.state in ALIVE]
     waiting = [trial for trial in alive if trial.state == TrialState.WAITING]
     if not waiting:
-        given = [given_parameters(trial) for trial in alive]
-        _enqueue_first(study, [pair for pair in wanted if pair[0] not in given])
+        _enqueue_first(study, missing(alive, wanted))
     study.sampler = make_sampler(method, seed, len(alive) - len(waiting))
     trial = study.ask()
     try:

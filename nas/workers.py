@@ -41,7 +41,7 @@ MOST_RETRIES = 3
 """Of a trial that dies again and again: it may be what kills its processes."""
 POLL_SECONDS = 0.5
 _GIVEN = "fixed_params"
-_ALIVE = (TrialState.COMPLETE, TrialState.RUNNING, TrialState.WAITING)
+ALIVE = (TrialState.COMPLETE, TrialState.RUNNING, TrialState.WAITING)
 
 
 def given_parameters(trial: FrozenTrial) -> dict[str, Any]:
@@ -160,7 +160,7 @@ class Worker:
         """
         if trial.number < trials or given_parameters(_frozen(self._storage, trial)):
             return False
-        told = self._study.get_trials(deepcopy=False, states=_ALIVE)
+        told = self._study.get_trials(deepcopy=False, states=ALIVE)
         now = self._clock()
         earlier = each_once(
             t
@@ -236,7 +236,7 @@ class Worker:
 
         One that nobody has enqueued for long is enqueued here.
         """
-        alive = [trial for trial in told if trial.state in _ALIVE]
+        alive = [trial for trial in told if trial.state in ALIVE]
         again = {_key(given_parameters(trial)) for trial in alive}
         answered = {_key(t.params) for t in alive if t.state == TrialState.COMPLETE}
         failed = {
@@ -263,7 +263,7 @@ class Worker:
         first: dict[str, int] = {}
         for trial in told:
             given = given_parameters(trial)
-            if not given or trial.state not in _ALIVE:
+            if not given or trial.state not in ALIVE:
                 continue
             if (
                 first.setdefault(_key(given), trial.number) != trial.number
