@@ -69,7 +69,7 @@ BASE: Layer = {
         "save_every": 500,
     },
     "loss": {"adversarial_weight": 0.05},
-    "optimizer": {"generator_optimizer": "adam", "consistency_start": 0},
+    "optimizer": {"generator_optimizer": "adam", "sharpness_every": 1, "consistency_start": 0},
 }
 ALONE: Layer = {"network": {"teacher": "none", "teacher_discriminator": "none"}}
 """No teacher: where it is not what the study asks about, and half of a step's time."""
@@ -158,9 +158,9 @@ STUDIES = {
         stage="pixel",
         base=SUPERNET,
         arms={
+            "sandwich, in-place distillation": _loss(inplace_weight=0.5),
             "sandwich": {},
-            "sandwich, no in-place distillation": _loss(inplace_weight=0),
-            UNIFORM: _loss(inplace_weight=0),
+            UNIFORM: {},
         },
     ),
     "branches": Study(

@@ -151,7 +151,7 @@ class LossConfig:
     """Weights of the loss terms."""
 
     inplace_weight: float = option(
-        0.5,
+        0.0,
         "share of the largest SubGenerator's output in the smaller ones' target",
         least=0,
         most=1,

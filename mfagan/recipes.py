@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from mfagan.config import Values
 
+# WSAM's second pass on every fifth step: docs/decisions/cheaper-second-pass.md, docs/results.md.
+_SPARSE: Values = {"optimizer": {"sharpness_every": 5}}
 RECIPES: dict[str, Values] = {
     # Seconds: shows that every part runs, not that it learns. For tests of commands and docs.
     "smoke": {
@@ -41,16 +43,17 @@ RECIPES: dict[str, Values] = {
             "gan_lr": 1e-4,
             "ema": 0.99,
         },
+        **_SPARSE,
     },
     # A day on a GPU: the whole space of docs/architecture.md.
-    "paper": {},
+    "paper": _SPARSE,
     # One stage of it alone.
     "teacher": {"schedule": {"pixel_steps": 0, "gan_steps": 0}},
     "pixel": {"schedule": {"gan_steps": 0}},
-    "gan": {"schedule": {"pixel_steps": 0}},
+    "gan": {"schedule": {"pixel_steps": 0}, **_SPARSE},
     "finetune": {
         "schedule": {"pixel_steps": 20_000, "gan_steps": 0, "pixel_lr": 5e-4},
-        "optimizer": {"pixel_optimizer": "wsam"},
+        "optimizer": {"pixel_optimizer": "wsam", **_SPARSE["optimizer"]},
     },
 }
 DEFAULT = "paper"

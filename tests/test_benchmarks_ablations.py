@@ -62,8 +62,8 @@ def test_what_is_done_is_not_done_again(ablations, folders, monkeypatch, capsys)
     rows = [json.loads(line) for line in lines.splitlines()]
     assert [(row["study"], row["arm"]) for row in rows] == [
         *(("distillation", arm) for arm in ("none", "G", "D", "both")),
+        ("sampling", "sandwich, in-place distillation"),
         ("sampling", "sandwich"),
-        ("sampling", "sandwich, no in-place distillation"),
         ("sampling", "uniform"),
     ]
     assert len({row["figures"].get("test_psnr_y_crop4") for row in rows[:4]}) > 1
@@ -114,7 +114,7 @@ def test_what_another_study_trained_is_taken_from_there(ablations):
     assert ablations.known(done, "distillation", "none", 1) == {}
     assert ablations.known(done, "discriminator", "PatchGAN, 0.18 M", 1) == taken
     assert ablations.known({("distillation", "none", 0): taken}, "sharpness", "adam", 0) == {}
-    done = {("sampling", "sandwich, no in-place distillation", 0): taken}
+    done = {("sampling", "sandwich", 0): taken}
     assert ablations.known(done, "sampling", ablations.UNIFORM, 0) == {}
 
 
