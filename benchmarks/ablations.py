@@ -195,8 +195,10 @@ def main() -> None:
                 for arm in STUDIES[name].arms:
                     if (name, arm, seed) not in finished(arguments.out):
                         do(arguments, name, arm, seed)
+    tests = [test.name for test in arguments.test]
     for name in arguments.only:
-        print(table(name, finished(arguments.out), [test.name for test in arguments.test]))
+        for minus_first in (False, True):
+            print(table(name, finished(arguments.out), tests, minus_first=minus_first))
 
 
 def finished(out: Path) -> dict[tuple[str, str, int], dict[str, float]]:
@@ -387,14 +389,28 @@ COLUMNS = {
 
 
 def table(
-    name: str, done: Mapping[tuple[str, str, int], dict[str, float]], tests: Sequence[str]
+    name: str,
+    done: Mapping[tuple[str, str, int], dict[str, float]],
+    tests: Sequence[str],
+    *,
+    minus_first: bool = False,
 ) -> str:
-    """Return a study's table in Markdown: mean and, of several seeds, standard deviation."""
+    """Return a study's table in Markdown: mean and, of several seeds, standard deviation.
+
+    Args:
+        name: of the study.
+        done: figures of the finished runs.
+        tests: names of the test folders, side by side in every cell.
+        minus_first: show differences to the study's first arm with the same seed instead, means of
+            the test folders: what all arms of a seed share, their start say, drops out.
+    """
     arms = {
-        arm: [figures for (study, its, _), figures in done.items() if (study, its) == (name, arm)]
+        arm: {
+            seed: done[name, arm, seed] for study, its, seed in done if (study, its) == (name, arm)
+        }
         for arm in STUDIES[name].arms
     }
-    measured = {key for rows in arms.values() for row in rows for key in row}
+    measured = {key for rows in arms.values() for row in rows.values() for key in row}
     columns: dict[str, list[str]] = {}
     for heading, key in COLUMNS.items():
         keys = list(dict.fromkeys(key.format(test) for test in tests))
@@ -402,23 +418,41 @@ def table(
             columns[heading] = keys
     if measured and not columns:
         raise SystemExit(f"{name} was not measured on {', '.join(tests)}")
-    lines = [f"### {name}", "| | " + " | ".join((*columns, "seeds")) + " |"]
+    lines = [f"### {name}{', minus the first' * minus_first}"]
+    lines += ["| | " + " | ".join((*columns, "seeds")) + " |"]
     lines.append("|---|" + "---|" * (len(columns) + 1))
+    first, *_ = arms.values()
     for arm, rows in arms.items():
-        cells = [
-            " / ".join(_cell([row[key] for row in rows if key in row]) for key in columns[c])
-            for c in columns
-        ]
+        if minus_first:
+            seeds = sorted(rows.keys() & first.keys())
+            pairs = [(rows[seed], first[seed]) for seed in seeds]
+            cells = [_cell(_differences(pairs, keys), sign="+") for keys in columns.values()]
+        else:
+            cells = [
+                " / ".join(_cell([row[key] for row in rows.values() if key in row]) for key in keys)
+                for keys in columns.values()
+            ]
         lines.append(f"| {arm} | " + " | ".join((*cells, str(len(rows)))) + " |")
     return "\n".join(lines) + "\n"
 
 
-def _cell(values: list[float]) -> str:
+def _differences(
+    pairs: Sequence[tuple[dict[str, float], dict[str, float]]], keys: Sequence[str]
+) -> list[float]:
+    return [
+        statistics.fmean(one[key] - other[key] for key in keys)
+        for one, other in pairs
+        if one.keys() & other.keys() >= set(keys)
+    ]
+
+
+def _cell(values: list[float], sign: str = "") -> str:
     if not values:
         return "-"
-    digits = 2 if statistics.fmean(values) > 2 else 3
+    value = statistics.fmean(values)
+    digits = 2 if value > 2 else 3
     spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
-    return f"{statistics.fmean(values):.{digits}f}{spread}"
+    return f"{value:{sign}.{digits}f}{spread}"
 
 
 if __name__ == "__main__":
