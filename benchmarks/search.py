@@ -260,9 +260,11 @@ def hypervolume(points: Sequence[Point], low: Point, high: Point) -> float:
     Args:
         points: (ms, quality).
         low: the least of both.
-        high: the largest of both.
+        high: the largest of both; 0 is returned when it is no better than `low`.
     """
     width, height = high[0] - low[0], high[1] - low[1]
+    if height <= 0:
+        return 0.0
     inside = sorted((ms, q) for ms, q in points if ms <= high[0] and q > low[1])
     area, best = 0.0, low[1]
     for ms, quality in inside:

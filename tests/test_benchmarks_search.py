@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from optuna._hypervolume import compute_hypervolume
 
 from mfagan.about import About
@@ -55,12 +56,17 @@ def test_every_member_of_a_small_space_is_enumerated(bench):
     assert all(TINY.contains(one) for one in members)
 
 
+def test_nothing_better_than_the_smallest_member_has_no_hypervolume(bench):
+    assert bench.hypervolume([(1.0, 30.0)], (0.0, 30.0), (2.0, 30.0)) == 0.0
+
+
 def test_all_arms_share_one_table_and_nothing_is_done_twice(bench, tmp_path, monkeypatch, capsys):
     rng = np.random.default_rng(0)
     for k in range(4):
         coarse = rng.integers(0, 256, (34, 34, 3), dtype=np.uint8)
         write_image(tmp_path / "photos" / f"{k}.png", coarse.repeat(8, 0).repeat(8, 1))
     about = About(kind="supernet", architecture=str(TINY.largest), space=TINY, stage="pixel")
+    torch.manual_seed(0)
     save_network(tmp_path / "supernet.safetensors", Generator.supernet(TINY), about)
     monkeypatch.setattr(
         bench, "SMALL", {"widths": (4, 8), "modules": (1, 2), "convolutions": (1, 2)}
