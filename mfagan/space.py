@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import combinations_with_replacement, product
 from math import comb
+from operator import itemgetter
 
 from latency.costs import REDUCTIONS
 from latency.model_file import shown
@@ -27,6 +28,7 @@ from mfagan.architecture import (
 MOST_OUTLINES = 100_000
 """Combinations that finding the largest member may look at; the default space has 5,740."""
 
+Choices = tuple[int, ...]
 _CHOICES = ("widths", "modules", "convolutions", "branches")
 
 
@@ -76,7 +78,7 @@ class SearchSpace:
                 self._member(self.widths[0], self.modules[0], self.convolutions[0], branch)
                 for branch in self.branches
             ),
-            key=_macs_per_pixel,
+            key=lambda a: _macs_per_pixel(a.scale, a.width, a.convolutions, a.branches),
         )
 
     @cached_property
@@ -84,9 +86,13 @@ class SearchSpace:
         """The member of most MACs: the teacher of in-place distillation."""
         # The closed form of the MACs passes over most of them without an op list.
         most = architecture_costs(ESRGAN).macs / REDUCTIONS["macs"] / COST_SIZE**2 * (1 + 1e-9)
-        light = (a for a in self._outlines() if _macs_per_pixel(a) <= most)
-        outlines = sorted(light, key=_macs_per_pixel, reverse=True)
-        return next(architecture for architecture in outlines if meets_reductions(architecture))
+        outlines = (
+            (_macs_per_pixel(self.scale, *outline), outline) for outline in self._outlines()
+        )
+        light = [(macs, outline) for macs, outline in outlines if macs <= most]
+        light.sort(key=itemgetter(0), reverse=True)
+        members = (self._of(*outline) for _, outline in light)
+        return next(member for member in members if meets_reductions(member))
 
     @property
     def size(self) -> int:
@@ -145,11 +151,11 @@ class SearchSpace:
         )
 
     def _member(self, width: int, modules: int, convolutions: int, branch: int) -> MfaArchitecture:
+        return self._of(width, (convolutions,) * modules, (branch,) * modules)
+
+    def _of(self, width: int, convolutions: Choices, branches: Choices) -> MfaArchitecture:
         return MfaArchitecture(
-            scale=self.scale,
-            width=width,
-            convolutions=(convolutions,) * modules,
-            branches=(branch,) * modules,
+            scale=self.scale, width=width, convolutions=convolutions, branches=branches
         )
 
     @property
@@ -158,19 +164,23 @@ class SearchSpace:
         each = (comb(kinds[0] + m - 1, m) * comb(kinds[1] + m - 1, m) for m in self.modules)
         return len(self.widths) * sum(each)
 
-    def _outlines(self) -> Iterator[MfaArchitecture]:
+    def _outlines(self) -> Iterator[tuple[int, Choices, Choices]]:
         """Yield one combination per width, sorted convolutions and sorted branches.
 
         MACs do not depend on the order of the modules, so the largest is one of these.
+
+        Raises:
+            ValueError: the deepest is no architecture.
         """
+        self._member(self.widths[0], self.modules[-1], self.convolutions[-1], self.branches[-1])
         for width, modules in product(self.widths, self.modules):
             convolutions = combinations_with_replacement(reversed(self.convolutions), modules)
             branches = combinations_with_replacement(reversed(self.branches), modules)
             for c, s in product(convolutions, branches):
-                yield MfaArchitecture(scale=self.scale, width=width, convolutions=c, branches=s)
+                yield width, c, s
 
 
-def _macs_per_pixel(a: MfaArchitecture) -> float:
+def _macs_per_pixel(scale: int, width: int, convolutions: Choices, branches: Choices) -> float:
     """MACs per LR pixel in closed form; a test holds it equal to the op list's."""
-    branches = sum(9 / 4**s for s in a.branches if s)
-    return a.width**2 * (10 * sum(a.convolutions) + branches + 9) + 27 * a.width * (1 + a.scale**2)
+    pooled = sum(9 / 4**s for s in branches if s)
+    return width**2 * (10 * sum(convolutions) + pooled + 9) + 27 * width * (1 + scale**2)
