@@ -148,17 +148,19 @@ def test_spread_is_over_the_seeds(ablations):
         ("branches", "none", seed): {"a_psnr_y_crop4": value, "b_psnr_y_crop4": 1.0}
         for seed, value in enumerate((10.0, 20.0, 45.0))
     }
-    lines = ablations.table("branches", done, ["a", "b"]).splitlines()
+    lines = ablations.table("branches", ("none", "half"), done, ["a", "b"]).splitlines()
     assert lines[1] == "| | PSNR-Y | seeds |"
     assert lines[3] == "| none | 25.00 ± 18.03 / 1.000 ± 0.000 | 3 |"
     assert lines[4] == "| half | - / - | 0 |"
     done |= {("branches", "half", 2): {"a_psnr_y_crop4": 46.0, "b_psnr_y_crop4": 3.0}}
-    lines = ablations.table("branches", done, ["a", "b"], minus_first=True).splitlines()
+    lines = ablations.table(
+        "branches", ("none", "half"), done, ["a", "b"], minus_first=True
+    ).splitlines()
     assert lines[0] == "### branches, minus the first"
     assert lines[3] == "| none | +0.000 ± 0.000 | 3 |"
     assert lines[4] == "| half | +1.500 | 1 |"
     with pytest.raises(SystemExit, match="branches was not measured on c"):
-        ablations.table("branches", done, ["c"])
+        ablations.table("branches", ("none", "half"), done, ["c"])
 
 
 def test_filter_wise_directions_have_the_length_of_their_filters(monkeypatch):
